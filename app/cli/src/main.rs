@@ -1,0 +1,3 @@
+//! longshore: start, stop, status, shell, doctor, settings.
+
+fn main() {}

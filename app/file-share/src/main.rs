@@ -1,0 +1,3 @@
+//! Host folders in the guest: the virtiofs server process.
+
+fn main() {}

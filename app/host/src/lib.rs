@@ -1,0 +1,1 @@
+//! The background host service: VM life cycle, settings, docker socket, ports, shares.

@@ -1,0 +1,3 @@
+//! The background host service: VM life cycle, settings, docker socket, ports, shares.
+
+fn main() {}

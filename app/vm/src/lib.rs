@@ -1,0 +1,1 @@
+//! The VM process: finds and starts QEMU, speaks QMP, chooses the accelerator, owns the channel and the file servers.

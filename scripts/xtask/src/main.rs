@@ -1,0 +1,3 @@
+//! Repository checks: dependency direction, maps.
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! The guest's hands for the host: network, clock, disk, mounts, port dialling.
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! The container log writer and live attach: library of our shim, binary for others.
+
+fn main() {}

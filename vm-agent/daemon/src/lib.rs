@@ -1,0 +1,1 @@
+//! The Docker Engine API: containers, images, networks, volumes, logs, events, restart policies.

@@ -1,0 +1,1 @@
+//! Messages, port numbers and mux frames between host and guest.

@@ -1,0 +1,1 @@
+//! The OCI runtime, with runc's command line: namespaces, cgroups, mounts, seccomp, capabilities.

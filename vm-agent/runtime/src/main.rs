@@ -1,0 +1,3 @@
+//! The OCI runtime, with runc's command line: namespaces, cgroups, mounts, seccomp, capabilities.
+
+fn main() {}

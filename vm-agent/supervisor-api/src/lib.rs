@@ -1,0 +1,1 @@
+//! The containerd gRPC services that the guest's processes serve and call.

@@ -1,0 +1,1 @@
+//! containerd's part: content, images, snapshots, containers, tasks, events, garbage collection.

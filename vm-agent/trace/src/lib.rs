@@ -1,0 +1,1 @@
+//! Logging and trace spans shared by the guest's processes.
