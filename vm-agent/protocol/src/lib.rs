@@ -1,1 +1,2 @@
 //! Messages, port numbers and mux frames between host and guest.
+pub mod mux;
