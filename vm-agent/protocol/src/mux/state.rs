@@ -421,7 +421,7 @@ impl State {
         let Some(stream) = self.streams.get_mut(&key) else {
             return true;
         };
-        let ours = (id % 2 == 0) == (self.role == Role::Host);
+        let ours = id.is_multiple_of(2) == (self.role == Role::Host);
         match frame {
             Frame::Open { .. } => {}
             Frame::Accepted => {
@@ -479,7 +479,7 @@ impl State {
     }
 
     fn peer_opens(&mut self, id: u32, port: u32) -> bool {
-        let ours = (id % 2 == 0) == (self.role == Role::Host);
+        let ours = id.is_multiple_of(2) == (self.role == Role::Host);
         if ours || self.keys.contains_key(&id) {
             return false;
         }
