@@ -57,12 +57,14 @@ async fn send(
     writer: &mut (impl tokio::io::AsyncWrite + Unpin),
 ) -> io::Result<()> {
     writer.write_all(&std::mem::take(&mut log.first)).await?;
-    while follow {
+    if !follow {
+        return Ok(());
+    }
+    loop {
         let more = log.more().await?;
         writer.write_all(&more).await?;
         writer.flush().await?;
     }
-    Ok(())
 }
 
 /// A log, with what it holds already.
