@@ -65,7 +65,7 @@ debian_mirror() {
 # debian_root SUITE OUT.tar PACKAGE...: the packages and what they depend on, unpacked but not configured.
 debian_root() {
   local suite=$1 out=$2; shift 2
-  local packages; packages=$(IFS=,; echo "$*")
+  local packages; packages=$(echo "base-files $*" | tr " " ,)
   mmdebstrap --quiet --variant=extract --aptopt='Acquire::Check-Valid-Until "false"' --include="$packages" "$suite" "$out" \
     "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $(debian_mirror) $suite main"
 }
