@@ -166,7 +166,7 @@ impl LogTask {
         let accept = tokio::spawn(attach_server::accept(listener, shared.clone()));
         Ok(LogTask {
             shared,
-            attach_path,
+            attach_path: Some(attach_path),
             accept,
             pumps: Vec::new(),
         })
