@@ -35,7 +35,11 @@ pub enum IpamError {
 impl Subnet {
     pub const fn new(address: Ipv4Addr, prefix: u8) -> Self {
         let bits = address.to_bits();
-        let base = if prefix == 0 { 0 } else { bits & (u32::MAX << (32 - prefix as u32)) };
+        let base = if prefix == 0 {
+            0
+        } else {
+            bits & (u32::MAX << (32 - prefix as u32))
+        };
         Self { base, prefix }
     }
 
@@ -86,7 +90,11 @@ impl FromStr for Subnet {
         let bad = || IpamError::BadSubnet(text.to_owned());
         let (address, prefix) = text.split_once('/').ok_or_else(bad)?;
         let address = address.parse().map_err(|_| bad())?;
-        let prefix = prefix.parse().ok().filter(|prefix| *prefix <= 32).ok_or_else(bad)?;
+        let prefix = prefix
+            .parse()
+            .ok()
+            .filter(|prefix| *prefix <= 32)
+            .ok_or_else(bad)?;
         Ok(Self::new(address, prefix))
     }
 }
@@ -116,7 +124,11 @@ pub struct AddressPool {
 impl AddressPool {
     pub fn new(subnet: Subnet, range: Option<Subnet>, gateway: Ipv4Addr) -> Self {
         let used = BTreeSet::from([gateway.to_bits()]);
-        Self { subnet, range: range.unwrap_or(subnet), used }
+        Self {
+            subnet,
+            range: range.unwrap_or(subnet),
+            used,
+        }
     }
 
     /// Marks an address as taken, whether or not it was.
@@ -159,9 +171,11 @@ mod tests {
 
     #[test]
     fn subnets_parse_and_print_canonically() {
-        for (text, canonical) in
-            [("10.1.2.3/24", "10.1.2.0/24"), ("0.0.0.0/0", "0.0.0.0/0"), ("1.2.3.4/32", "1.2.3.4/32")]
-        {
+        for (text, canonical) in [
+            ("10.1.2.3/24", "10.1.2.0/24"),
+            ("0.0.0.0/0", "0.0.0.0/0"),
+            ("1.2.3.4/32", "1.2.3.4/32"),
+        ] {
             assert_eq!(subnet(text).to_string(), canonical);
         }
         for bad in ["10.0.0.0", "10.0.0.0/33", "a/8", "", "10.0.0/8"] {
@@ -180,15 +194,23 @@ mod tests {
             let used: Vec<_> = used.into_iter().map(subnet).collect();
             assert_eq!(free_subnet(&used).unwrap().to_string(), expected);
         }
-        assert_eq!(free_subnet(&[subnet("0.0.0.0/0")]), Err(IpamError::PoolsExhausted));
+        assert_eq!(
+            free_subnet(&[subnet("0.0.0.0/0")]),
+            Err(IpamError::PoolsExhausted)
+        );
     }
 
     #[test]
     fn addresses_are_unique_and_bounded() {
         let mut pool = AddressPool::new(subnet("10.0.0.0/29"), None, Ipv4Addr::new(10, 0, 0, 1));
-        let all: Vec<_> = (0..5).map(|_| pool.take(None).unwrap().octets()[3]).collect();
+        let all: Vec<_> = (0..5)
+            .map(|_| pool.take(None).unwrap().octets()[3])
+            .collect();
         assert_eq!(all, [2, 3, 4, 5, 6]);
-        assert_eq!(pool.take(None), Err(IpamError::NetworkFull("10.0.0.0/29".into())));
+        assert_eq!(
+            pool.take(None),
+            Err(IpamError::NetworkFull("10.0.0.0/29".into()))
+        );
         pool.release(Ipv4Addr::new(10, 0, 0, 4));
         assert_eq!(pool.take(None).unwrap(), Ipv4Addr::new(10, 0, 0, 4));
     }
@@ -204,6 +226,9 @@ mod tests {
         assert_eq!(pool.take(Some(wanted)), Err(IpamError::InUse));
         assert_eq!(pool.take(Some(gateway)), Err(IpamError::InUse));
         let outside = Ipv4Addr::new(10, 1, 0, 7);
-        assert_eq!(pool.take(Some(outside)), Err(IpamError::OutOfRange(outside)));
+        assert_eq!(
+            pool.take(Some(outside)),
+            Err(IpamError::OutOfRange(outside))
+        );
     }
 }

@@ -51,7 +51,9 @@ pub fn index(socket: &mut Socket, name: &str) -> Result<Option<u32>, NetlinkErro
     message.text(IFLA_IFNAME, name);
     match socket.get("look up link", &message) {
         Ok(Some(reply)) if reply.body.len() >= 16 => Ok(Some(u32::from_ne_bytes(
-            reply.body[4..8].try_into().map_err(|_| NetlinkError::Malformed)?,
+            reply.body[4..8]
+                .try_into()
+                .map_err(|_| NetlinkError::Malformed)?,
         ))),
         Ok(_) => Err(NetlinkError::Malformed),
         Err(error) if error.errno() == Some(libc::ENODEV) => Ok(None),
@@ -69,7 +71,11 @@ pub fn names(socket: &mut Socket) -> Result<Vec<String>, NetlinkError> {
             let (_, name) = attributes(reply.body.get(16..)?)
                 .into_iter()
                 .find(|(kind, _)| *kind == IFLA_IFNAME)?;
-            Some(String::from_utf8_lossy(name).trim_end_matches('\0').to_owned())
+            Some(
+                String::from_utf8_lossy(name)
+                    .trim_end_matches('\0')
+                    .to_owned(),
+            )
         })
         .collect())
 }
@@ -81,8 +87,11 @@ pub fn ensure_bridge(
     mac: Mac,
     mtu: Option<u32>,
 ) -> Result<u32, NetlinkError> {
-    let mut message =
-        Message::new(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, &ifinfo(0, IFF_UP, IFF_UP));
+    let mut message = Message::new(
+        RTM_NEWLINK,
+        NLM_F_CREATE | NLM_F_EXCL,
+        &ifinfo(0, IFF_UP, IFF_UP),
+    );
     message.text(IFLA_IFNAME, name).attr(IFLA_ADDRESS, &mac);
     if let Some(mtu) = mtu {
         message.u32(IFLA_MTU, mtu);
@@ -103,7 +112,10 @@ pub fn ensure_bridge(
 }
 
 pub fn up(socket: &mut Socket, index: u32) -> Result<(), NetlinkError> {
-    socket.request("bring link up", &Message::new(RTM_NEWLINK, 0, &ifinfo(index, IFF_UP, IFF_UP)))
+    socket.request(
+        "bring link up",
+        &Message::new(RTM_NEWLINK, 0, &ifinfo(index, IFF_UP, IFF_UP)),
+    )
 }
 
 /// Deletes a link by name; a missing one is fine.
@@ -128,9 +140,14 @@ pub struct Veth<'a> {
 
 /// Creates the pair, both ends up, with a single request.
 pub fn create_veth(socket: &mut Socket, veth: &Veth) -> Result<(), NetlinkError> {
-    let mut message =
-        Message::new(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, &ifinfo(0, IFF_UP, IFF_UP));
-    message.text(IFLA_IFNAME, veth.host_name).u32(IFLA_MASTER, veth.bridge);
+    let mut message = Message::new(
+        RTM_NEWLINK,
+        NLM_F_CREATE | NLM_F_EXCL,
+        &ifinfo(0, IFF_UP, IFF_UP),
+    );
+    message
+        .text(IFLA_IFNAME, veth.host_name)
+        .u32(IFLA_MASTER, veth.bridge);
     if let Some(mtu) = veth.mtu {
         message.u32(IFLA_MTU, mtu);
     }
@@ -179,7 +196,10 @@ pub fn add_address(
 pub fn addresses(socket: &mut Socket) -> Result<Vec<(Ipv4Addr, u8)>, NetlinkError> {
     let mut header = [0u8; 8];
     header[0] = libc::AF_INET as u8;
-    let replies = socket.dump("list addresses", &Message::new(RTM_GETADDR, NLM_F_DUMP, &header))?;
+    let replies = socket.dump(
+        "list addresses",
+        &Message::new(RTM_GETADDR, NLM_F_DUMP, &header),
+    )?;
     Ok(replies
         .iter()
         .filter_map(|reply| {
@@ -205,7 +225,9 @@ pub fn add_default_route(
     header[6] = libc::RT_SCOPE_UNIVERSE;
     header[7] = libc::RTN_UNICAST;
     let mut message = Message::new(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL, &header);
-    message.attr(RTA_GATEWAY, &gateway.octets()).u32(RTA_OIF, index);
+    message
+        .attr(RTA_GATEWAY, &gateway.octets())
+        .u32(RTA_OIF, index);
     match socket.request("add default route", &message) {
         Err(error) if error.errno() != Some(libc::EEXIST) => Err(error),
         _ => Ok(()),

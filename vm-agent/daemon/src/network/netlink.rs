@@ -28,7 +28,11 @@ pub enum NetlinkError {
     #[error("receive netlink answer: {0}")]
     Receive(#[source] io::Error),
     #[error("{what}: {source}")]
-    Refused { what: &'static str, #[source] source: io::Error },
+    Refused {
+        what: &'static str,
+        #[source]
+        source: io::Error,
+    },
     #[error("netlink answer is malformed")]
     Malformed,
 }
@@ -101,7 +105,8 @@ impl Message {
     pub fn begin(&mut self, kind: u16) -> Nest {
         let at = self.bytes.len();
         self.bytes.extend_from_slice(&0u16.to_ne_bytes());
-        self.bytes.extend_from_slice(&(kind | NLA_F_NESTED).to_ne_bytes());
+        self.bytes
+            .extend_from_slice(&(kind | NLA_F_NESTED).to_ne_bytes());
         Nest(at)
     }
 
@@ -171,8 +176,13 @@ impl Socket {
     /// Opens a socket of `protocol` (`NETLINK_ROUTE`, `NETLINK_NETFILTER`) in the thread's namespace.
     pub fn open(protocol: i32) -> Result<Self, NetlinkError> {
         // SAFETY: socket(2) takes plain integers.
-        let raw =
-            unsafe { libc::socket(libc::AF_NETLINK, libc::SOCK_RAW | libc::SOCK_CLOEXEC, protocol) };
+        let raw = unsafe {
+            libc::socket(
+                libc::AF_NETLINK,
+                libc::SOCK_RAW | libc::SOCK_CLOEXEC,
+                protocol,
+            )
+        };
         if raw < 0 {
             return Err(NetlinkError::Open(io::Error::last_os_error()));
         }
@@ -180,7 +190,10 @@ impl Socket {
         let fd = unsafe { OwnedFd::from_raw_fd(raw) };
         let socket = Self { fd, sequence: 1 };
         // The kernel always answers; the limit only turns a kernel bug into an error.
-        let limit = libc::timeval { tv_sec: 10, tv_usec: 0 };
+        let limit = libc::timeval {
+            tv_sec: 10,
+            tv_usec: 0,
+        };
         // SAFETY: the pointer and length describe `limit`, which outlives the call.
         unsafe {
             libc::setsockopt(
@@ -205,7 +218,12 @@ impl Socket {
     fn send(&self, bytes: &[u8]) -> Result<(), NetlinkError> {
         // SAFETY: pointer and length describe `bytes`; an unconnected netlink socket sends to the kernel.
         let sent = unsafe {
-            libc::send(self.fd.as_raw_fd(), bytes.as_ptr().cast(), bytes.len(), libc::MSG_NOSIGNAL)
+            libc::send(
+                self.fd.as_raw_fd(),
+                bytes.as_ptr().cast(),
+                bytes.len(),
+                libc::MSG_NOSIGNAL,
+            )
         };
         if sent < 0 {
             return Err(NetlinkError::Send(io::Error::last_os_error()));
@@ -217,7 +235,12 @@ impl Socket {
         loop {
             // SAFETY: pointer and length describe `buffer`.
             let got = unsafe {
-                libc::recv(self.fd.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len(), 0)
+                libc::recv(
+                    self.fd.as_raw_fd(),
+                    buffer.as_mut_ptr().cast(),
+                    buffer.len(),
+                    0,
+                )
             };
             if got >= 0 {
                 return Ok(got as usize);
@@ -272,7 +295,10 @@ impl Socket {
                 match kind {
                     NLMSG_DONE => return Ok(replies),
                     NLMSG_ERROR => return verdict(what, body).map(|()| replies),
-                    kind => replies.push(Reply { kind, body: body.to_vec() }),
+                    kind => replies.push(Reply {
+                        kind,
+                        body: body.to_vec(),
+                    }),
                 }
             }
         }
@@ -280,7 +306,10 @@ impl Socket {
 
     /// Sends several messages in one datagram (an nf_tables transaction) of which those marked
     /// `acked` answer; the first refusal is the result of all, since the kernel applies none then.
-    pub fn transact(&mut self, parts: &[(&'static str, Message, bool)]) -> Result<(), NetlinkError> {
+    pub fn transact(
+        &mut self,
+        parts: &[(&'static str, Message, bool)],
+    ) -> Result<(), NetlinkError> {
         let mut bytes = Vec::new();
         let first = self.sequence + 1;
         let mut waiting = 0;
@@ -319,7 +348,10 @@ fn verdict(what: &'static str, body: &[u8]) -> Result<(), NetlinkError> {
     let code = body.get(..4).ok_or(NetlinkError::Malformed)?;
     match i32::from_ne_bytes(code.try_into().unwrap_or_default()) {
         0 => Ok(()),
-        error => Err(NetlinkError::Refused { what, source: io::Error::from_raw_os_error(-error) }),
+        error => Err(NetlinkError::Refused {
+            what,
+            source: io::Error::from_raw_os_error(-error),
+        }),
     }
 }
 
@@ -350,7 +382,10 @@ mod tests {
             m.text(1, "veth");
         });
         let bytes = message.finish(7, true);
-        assert_eq!(u32::from_ne_bytes(bytes[0..4].try_into().unwrap()) as usize, bytes.len());
+        assert_eq!(
+            u32::from_ne_bytes(bytes[0..4].try_into().unwrap()) as usize,
+            bytes.len()
+        );
         assert_eq!(
             u16::from_ne_bytes([bytes[6], bytes[7]]),
             NLM_F_CREATE | NLM_F_REQUEST | NLM_F_ACK
@@ -363,7 +398,10 @@ mod tests {
 
     #[test]
     fn truncated_datagrams_are_refused() {
-        assert!(matches!(messages(&[200, 0, 0, 0].repeat(4)), Err(NetlinkError::Malformed)));
+        assert!(matches!(
+            messages(&[200, 0, 0, 0].repeat(4)),
+            Err(NetlinkError::Malformed)
+        ));
         assert!(messages(&[]).unwrap().is_empty());
     }
 }

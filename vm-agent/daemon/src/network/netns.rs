@@ -45,11 +45,19 @@ pub fn path(key: &str) -> PathBuf {
 /// Makes a namespace with its loopback up and binds it to `path`; an old one there is replaced.
 pub fn create(path: &Path) -> Result<(), NetnsError> {
     remove(path);
-    let failed = |source| NetnsError::Create { path: path.into(), source };
+    let failed = |source| NetnsError::Create {
+        path: path.into(),
+        source,
+    };
     if let Some(parent) = path.parent() {
         fs::create_dir_all(parent).map_err(failed)?;
     }
-    OpenOptions::new().write(true).create(true).truncate(true).open(path).map_err(failed)?;
+    OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .open(path)
+        .map_err(failed)?;
     let target = path.to_path_buf();
     on_thread(move || {
         unshare(CloneFlags::CLONE_NEWNET).map_err(NetnsError::Unshare)?;
@@ -60,7 +68,10 @@ pub fn create(path: &Path) -> Result<(), NetnsError> {
             MsFlags::MS_BIND,
             None::<&str>,
         )
-        .map_err(|source| NetnsError::Bind { path: target.clone(), source })?;
+        .map_err(|source| NetnsError::Bind {
+            path: target.clone(),
+            source,
+        })?;
         let mut socket = Socket::route().map_err(NetnsError::Loopback)?;
         link::up(&mut socket, 1).map_err(NetnsError::Loopback)
     })
@@ -88,7 +99,10 @@ pub fn inside<T: Send + 'static>(
 }
 
 pub fn open(path: &Path) -> Result<File, NetnsError> {
-    File::open(path).map_err(|source| NetnsError::Open { path: path.into(), source })
+    File::open(path).map_err(|source| NetnsError::Open {
+        path: path.into(),
+        source,
+    })
 }
 
 fn on_thread<T: Send + 'static>(
@@ -101,4 +115,10 @@ fn on_thread<T: Send + 'static>(
         .map_err(NetnsError::Thread)?
         .join()
         .map_err(|_| NetnsError::Died)?
+}
+
+/// Whether a namespace is bound to `path` now, and not just a file left there.
+pub fn is_bound(path: &Path) -> bool {
+    const NSFS_MAGIC: i64 = 0x6e73_6673;
+    nix::sys::statfs::statfs(path).is_ok_and(|stat| stat.filesystem_type().0 as i64 == NSFS_MAGIC)
 }

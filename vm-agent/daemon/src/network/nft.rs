@@ -22,9 +22,7 @@
 
 use std::net::Ipv4Addr;
 
-use super::netlink::{
-    Message, NLM_F_APPEND, NLM_F_CREATE, NetlinkError, Socket,
-};
+use super::netlink::{Message, NLM_F_APPEND, NLM_F_CREATE, NetlinkError, Socket};
 
 const TABLE: &str = "longshore";
 const SUBSYSTEM: u16 = 10 << 8; // NFNL_SUBSYS_NFTABLES
@@ -126,12 +124,14 @@ impl Default for Batch {
 impl Batch {
     pub fn new() -> Self {
         let begin = Message::new(BATCH_BEGIN, 0, &nfgen(libc::AF_UNSPEC, 10));
-        Self { parts: vec![("begin nf_tables transaction", begin, false)], next_set: 0 }
+        Self {
+            parts: vec![("begin nf_tables transaction", begin, false)],
+            next_set: 0,
+        }
     }
 
     fn push(&mut self, what: &'static str, kind: u16, flags: u16, fill: impl FnOnce(&mut Message)) {
-        let mut message =
-            Message::new(SUBSYSTEM | kind, flags, &nfgen(libc::NFPROTO_IPV4, 0));
+        let mut message = Message::new(SUBSYSTEM | kind, flags, &nfgen(libc::NFPROTO_IPV4, 0));
         fill(&mut message);
         self.parts.push((what, message, true));
     }
@@ -317,10 +317,15 @@ impl Batch {
     }
 
     fn rule(&mut self, chain: &str, fill: impl FnOnce(&mut Expressions)) {
-        self.push("create nf_tables rule", NEWRULE, NLM_F_CREATE | NLM_F_APPEND, |m| {
-            m.text(1, TABLE).text(2, chain);
-            m.nest(4, |m| fill(&mut Expressions(m)));
-        });
+        self.push(
+            "create nf_tables rule",
+            NEWRULE,
+            NLM_F_CREATE | NLM_F_APPEND,
+            |m| {
+                m.text(1, TABLE).text(2, chain);
+                m.nest(4, |m| fill(&mut Expressions(m)));
+            },
+        );
     }
 
     fn element(&mut self, kind: u16, set: &str, key: &[u8], data: Option<&[u8]>) {
@@ -392,7 +397,10 @@ impl Expressions<'_> {
 
     fn payload(&mut self, base: u32, offset: u32, len: u32, register: u32) {
         self.expression("payload", |m| {
-            m.be32(1, register).be32(2, base).be32(3, offset).be32(4, len);
+            m.be32(1, register)
+                .be32(2, base)
+                .be32(3, offset)
+                .be32(4, len);
         });
     }
 
@@ -437,14 +445,19 @@ impl Expressions<'_> {
 
     fn fib_local(&mut self) {
         self.expression("fib", |m| {
-            m.be32(1, REG).be32(2, FIB_RESULT_ADDRTYPE).be32(3, FIB_F_DADDR);
+            m.be32(1, REG)
+                .be32(2, FIB_RESULT_ADDRTYPE)
+                .be32(3, FIB_F_DADDR);
         });
         self.compare(REG, CMP_EQ, &RTN_LOCAL.to_ne_bytes());
     }
 
     fn dnat(&mut self, address: u32, port: u32) {
         self.expression("nat", |m| {
-            m.be32(1, 1).be32(2, NFPROTO_IPV4).be32(3, address).be32(5, port);
+            m.be32(1, 1)
+                .be32(2, NFPROTO_IPV4)
+                .be32(3, address)
+                .be32(5, port);
         });
     }
 
@@ -474,10 +487,16 @@ mod tests {
     fn element_of(batch: &Batch) -> (String, Vec<u8>, Option<Vec<u8>>) {
         let bytes = batch.parts[1].1.finish(1, true);
         let top = attributes(&bytes[20..]);
-        let set = String::from_utf8_lossy(top[1].1).trim_end_matches('\0').to_owned();
+        let set = String::from_utf8_lossy(top[1].1)
+            .trim_end_matches('\0')
+            .to_owned();
         let element = attributes(attributes(top[2].1)[0].1);
         let value = |nested: &[u8]| attributes(nested)[0].1.to_vec();
-        (set, value(element[0].1), element.get(1).map(|(_, nested)| value(nested)))
+        (
+            set,
+            value(element[0].1),
+            element.get(1).map(|(_, nested)| value(nested)),
+        )
     }
 
     #[test]
@@ -497,7 +516,10 @@ mod tests {
         assert_eq!(data.unwrap(), [172, 17, 0, 2, 0, 80, 0, 0]);
 
         let mut batch = Batch::new();
-        batch.remove_forward(&Forward { host_ip: Ipv4Addr::LOCALHOST, ..forward });
+        batch.remove_forward(&Forward {
+            host_ip: Ipv4Addr::LOCALHOST,
+            ..forward
+        });
         let (set, key, data) = element_of(&batch);
         assert_eq!((set.as_str(), data), ("ports_addr", None));
         assert_eq!(key, [127, 0, 0, 1, 6, 0, 0, 0, 0x1f, 0x90, 0, 0]);
@@ -507,7 +529,12 @@ mod tests {
     fn an_internal_bridge_is_never_masqueraded() {
         let sets = |internal| {
             let mut batch = Batch::new();
-            batch.add_bridge(&BridgeRules { name: "br-1", masquerade: true, internal, icc: true });
+            batch.add_bridge(&BridgeRules {
+                name: "br-1",
+                masquerade: true,
+                internal,
+                icc: true,
+            });
             batch.parts[1..]
                 .iter()
                 .map(|(_, message, _)| {
