@@ -1,0 +1,10 @@
+//! Further processes in running containers.
+
+use crate::http_message::ApiRequest;
+use crate::router::Routed;
+use crate::state::Daemon;
+use std::sync::Arc;
+
+pub fn route(_daemon: Arc<Daemon>, request: ApiRequest) -> Routed {
+    Routed::NotMine(request)
+}
