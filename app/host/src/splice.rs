@@ -38,46 +38,37 @@ async fn pump(from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin) -> 
 }
 
 /// Ends when the other side of a unix socket has closed both directions.
-#[cfg(unix)]
+#[cfg(target_os = "linux")]
 pub fn hung_up(stream: &tokio::net::UnixStream) -> impl Future<Output = ()> + use<> {
     use std::os::fd::AsFd;
 
-    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
     use tokio::io::Interest;
     use tokio::io::unix::AsyncFd;
 
     let watch = stream.as_fd().try_clone_to_owned().and_then(|fd| {
+        // epoll tells a hang-up whatever one is interested in, and priority data does not exist on these sockets.
         // SAFETY: an OwnedFd stays open, and the same descriptor, for as long as the AsyncFd holds it.
-        Ok(unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) }?)
+        Ok(unsafe { AsyncFd::register_with_interest(fd, Interest::PRIORITY) }?)
     });
     async move {
-        let Ok(watch) = watch else {
-            return std::future::pending().await;
-        };
-        loop {
-            let Ok(mut guard) = watch.readable().await else {
-                return std::future::pending().await;
-            };
-            let mut polled = [PollFd::new(watch.get_ref().as_fd(), PollFlags::empty())];
-            let hung = poll(&mut polled, PollTimeout::ZERO).is_ok()
-                && polled[0]
-                    .revents()
-                    .is_some_and(|r| r.contains(PollFlags::POLLHUP));
-            if hung {
-                return;
+        if let Ok(watch) = watch {
+            while let Ok(mut guard) = watch.ready(Interest::PRIORITY).await {
+                if guard.ready().is_read_closed() {
+                    return;
+                }
+                guard.clear_ready();
             }
-            // Edge-triggered: the next change of the socket wakes us, and nothing before.
-            guard.clear_ready();
         }
+        std::future::pending().await
     }
 }
 
-#[cfg(windows)]
+#[cfg(not(target_os = "linux"))]
 pub fn hung_up(_: &crate::listener::Accepted) -> impl Future<Output = ()> + use<> {
     std::future::pending()
 }
 
-#[cfg(all(test, unix))]
+#[cfg(all(test, target_os = "linux"))]
 mod tests {
     use tokio::io::AsyncReadExt;
     use tokio::net::UnixStream;

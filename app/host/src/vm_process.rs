@@ -9,14 +9,15 @@ use std::time::Duration;
 use longshore_host_api::{Home, spawn};
 use longshore_vm::client::{Client, ClientError};
 use longshore_vm::config::VmConfig;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::process::{Child, Command};
 
 use crate::{logs, settings_file};
 
-/// Until its control socket answers; it binds that before it looks at anything else.
+/// Until its sockets answer; it binds them before it looks at anything else.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Between two looks for the control socket, in that short time only.
-const LOOK_AGAIN: Duration = Duration::from_millis(10);
+/// What it then writes to its standard output.
+const LISTENING: &str = "listening";
 
 #[derive(Debug, thiserror::Error)]
 pub enum VmProcessError {
@@ -28,8 +29,10 @@ pub enum VmProcessError {
     Start(PathBuf, io::Error),
     #[error("longshore-vm ended at once ({0})")]
     Ended(String, Vec<String>),
-    #[error("longshore-vm does not answer on its socket: {0}")]
-    Silent(ClientError),
+    #[error("longshore-vm does not say that it listens")]
+    Silent,
+    #[error("longshore-vm does not answer: {0}")]
+    Connect(#[from] ClientError),
 }
 
 impl VmProcessError {
@@ -67,35 +70,36 @@ pub async fn spawn(home: &Home, config: &VmConfig) -> Result<Client, VmProcessEr
         .arg(&config_file)
         .current_dir(home.root())
         .stdin(Stdio::null())
-        .stdout(log.try_clone().map_err(start_failed)?)
+        .stdout(Stdio::piped())
         .stderr(log)
         .spawn()
         .map_err(start_failed)?;
     serving(home, child).await
 }
 
+/// Its first line says that its sockets answer; an end instead says that they never will.
 async fn serving(home: &Home, mut child: Child) -> Result<Client, VmProcessError> {
-    let socket = home.vm_socket();
-    let deadline = tokio::time::Instant::now() + PATIENCE;
-    loop {
-        match Client::connect(&socket).await {
-            Ok(client) => {
-                // Somebody has to take its exit status when it ends before we do.
-                tokio::spawn(async move { child.wait().await });
-                return Ok(client);
-            }
-            Err(error) if tokio::time::Instant::now() > deadline => {
+    let mut line = String::new();
+    if let Some(stdout) = child.stdout.take() {
+        let mut reader = BufReader::new(stdout.take(4096));
+        match tokio::time::timeout(PATIENCE, reader.read_line(&mut line)).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => return Err(VmProcessError::Start(home.vm_socket(), error)),
+            Err(_) => {
                 let _ = child.start_kill();
-                return Err(VmProcessError::Silent(error));
+                return Err(VmProcessError::Silent);
             }
-            Err(_) => {}
-        }
-        if let Ok(status) = tokio::time::timeout(LOOK_AGAIN, child.wait()).await {
-            let how = status.map_or_else(|e| e.to_string(), |s| s.to_string());
-            return Err(VmProcessError::Ended(
-                how,
-                logs::last_lines(&log_file(home), 20),
-            ));
         }
     }
+    if line.trim() == LISTENING {
+        let client = Client::connect(&home.vm_socket()).await?;
+        // Somebody has to take its exit status when it ends before we do.
+        tokio::spawn(async move { child.wait().await });
+        return Ok(client);
+    }
+    let how = match child.wait().await {
+        Ok(status) => status.to_string(),
+        Err(error) => error.to_string(),
+    };
+    Err(VmProcessError::Ended(how, logs::last_lines(&log_file(home), 20)))
 }
