@@ -315,10 +315,12 @@ fn words<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<String
         One(String),
         Many(Vec<String>),
     }
-    Ok(Option::<Words>::deserialize(deserializer)?.map(|words| match words {
-        Words::One(word) => vec![word],
-        Words::Many(words) => words,
-    }))
+    Ok(
+        Option::<Words>::deserialize(deserializer)?.map(|words| match words {
+            Words::One(word) => vec![word],
+            Words::Many(words) => words,
+        }),
+    )
 }
 
 /// Removes every `null` member: to Docker it means the same as leaving the member out, at every depth.
@@ -353,7 +355,10 @@ mod tests {
                 "RestartPolicy":{"Name":"no","MaximumRetryCount":0},"ConsoleSize":[24,80]},
                 "NetworkingConfig":{"EndpointsConfig":{"default":null}}}"#,
         );
-        assert_eq!(request.config.cmd.as_deref(), Some(&["true".to_owned()][..]));
+        assert_eq!(
+            request.config.cmd.as_deref(),
+            Some(&["true".to_owned()][..])
+        );
         assert_eq!(request.config.entrypoint, None);
         assert_eq!(request.host_config.resources.memory, 7_000_000);
         assert_eq!(request.host_config.resources.memory_swappiness, Some(-1));
@@ -364,8 +369,17 @@ mod tests {
     #[test]
     fn writes_dockers_shape() {
         let text = serde_json::to_value(HostConfig::default()).unwrap();
-        for member in ["CapAdd", "Binds", "MemorySwappiness", "OomKillDisable", "Ulimits"] {
-            assert!(text[member].is_null() && text.get(member).is_some(), "{member}");
+        for member in [
+            "CapAdd",
+            "Binds",
+            "MemorySwappiness",
+            "OomKillDisable",
+            "Ulimits",
+        ] {
+            assert!(
+                text[member].is_null() && text.get(member).is_some(),
+                "{member}"
+            );
         }
         assert!(text.get("Init").is_none() && text.get("Mounts").is_none());
         assert_eq!(text["IOMaximumIOps"], 0);

@@ -21,13 +21,18 @@ pub async fn serve(daemon: Arc<Daemon>, mut request: ApiRequest) -> ApiResult<Ap
     let mut body: Value = request.json().await?;
     without_nulls(&mut body);
     if body.as_object().is_none_or(serde_json::Map::is_empty) {
-        return Err(ApiError::bad_request("config cannot be empty in order to create a container"));
+        return Err(ApiError::bad_request(
+            "config cannot be empty in order to create a container",
+        ));
     }
     let wanted: CreateRequest = serde_json::from_value(body)
         .map_err(|error| ApiError::bad_request(format!("invalid JSON: {error}")))?;
     let name = request.query.non_empty("name").map(str::to_owned);
     let (id, warnings) = create(&daemon, name, wanted).await?;
-    json(StatusCode::CREATED, &json!({ "Id": id, "Warnings": warnings }))
+    json(
+        StatusCode::CREATED,
+        &json!({ "Id": id, "Warnings": warnings }),
+    )
 }
 
 pub async fn create(
@@ -35,7 +40,11 @@ pub async fn create(
     name: Option<String>,
     request: CreateRequest,
 ) -> ApiResult<(String, Vec<String>)> {
-    let CreateRequest { mut config, host_config: mut host, networking_config: networking } = request;
+    let CreateRequest {
+        mut config,
+        host_config: mut host,
+        networking_config: networking,
+    } = request;
     let machine = Machine::detect();
     let mut warnings = Vec::new();
     if let Some(name) = &name {
@@ -96,7 +105,7 @@ async fn make(daemon: &Arc<Daemon>, mut fixed: Fixed, image: &Image) -> ApiResul
     let (mounts, rootfs) = tokio::join!(mount_points(daemon, wanted), prepare);
     let rootfs = rootfs?;
     fixed.mounts = mounts?;
-    let container = Container { fixed, state: State::default() };
+    let container = Container::new(fixed, State::default());
     neighbours::reference_volumes(daemon, &container).await?;
     let entry = daemon.containers.insert(container)?;
     let container = entry.now();
@@ -124,7 +133,10 @@ fn reserve_name(daemon: &Daemon, name: Option<String>, id: &str) -> ApiResult<St
 fn runtime(config: &Config, host: &mut HostConfig) -> ApiResult<(String, String)> {
     let settings = config.settings();
     if host.runtime.is_empty() {
-        host.runtime = settings.string("default-runtime").unwrap_or("longshore").to_owned();
+        host.runtime = settings
+            .string("default-runtime")
+            .unwrap_or("longshore")
+            .to_owned();
     }
     let registered = |name: &str| {
         let runtimes = settings.daemon_json.get("runtimes")?;
@@ -139,7 +151,9 @@ fn runtime(config: &Config, host: &mut HostConfig) -> ApiResult<(String, String)
         name => match registered(name) {
             Some((kind, path)) => Ok((kind.unwrap_or(shim), path.unwrap_or_default())),
             None if name.starts_with("io.containerd.") => Ok((name.to_owned(), String::new())),
-            None => Err(ApiError::bad_request(format!("unknown or invalid runtime name: {name}"))),
+            None => Err(ApiError::bad_request(format!(
+                "unknown or invalid runtime name: {name}"
+            ))),
         },
     }
 }
@@ -147,7 +161,10 @@ fn runtime(config: &Config, host: &mut HostConfig) -> ApiResult<(String, String)
 fn check_log_driver(config: &Config, host: &mut HostConfig) -> ApiResult<()> {
     let settings = config.settings();
     if host.log_config.driver.is_empty() {
-        host.log_config.driver = settings.string("log-driver").unwrap_or("json-file").to_owned();
+        host.log_config.driver = settings
+            .string("log-driver")
+            .unwrap_or("json-file")
+            .to_owned();
         if host.log_config.config.is_empty() {
             host.log_config.config = settings.log_options();
         }
@@ -169,7 +186,10 @@ fn fill_defaults(host: &mut HostConfig, machine: &Machine, warnings: &mut Vec<St
     };
     or(&mut host.restart_policy.name, "no");
     or(&mut host.ipc_mode, "private");
-    or(&mut host.cgroupns_mode, if host.privileged { "host" } else { "private" });
+    or(
+        &mut host.cgroupns_mode,
+        if host.privileged { "host" } else { "private" },
+    );
     if matches!(host.network_mode.as_str(), "" | "default") {
         host.network_mode = "bridge".to_owned();
     }
@@ -177,11 +197,21 @@ fn fill_defaults(host: &mut HostConfig, machine: &Machine, warnings: &mut Vec<St
         host.shm_size = DEFAULT_SHM;
     }
     let open = host.privileged
-        || host.security_opt.iter().flatten().any(|option| option == "systempaths=unconfined");
-    let paths = |list: &[&str]| list.iter().map(|path| (*path).to_owned()).collect::<Vec<_>>();
+        || host
+            .security_opt
+            .iter()
+            .flatten()
+            .any(|option| option == "systempaths=unconfined");
+    let paths = |list: &[&str]| {
+        list.iter()
+            .map(|path| (*path).to_owned())
+            .collect::<Vec<_>>()
+    };
     let default = |list: &[&str]| if open { Vec::new() } else { paths(list) };
-    host.masked_paths.get_or_insert_with(|| default(&spec::MASKED));
-    host.readonly_paths.get_or_insert_with(|| default(&spec::READONLY));
+    host.masked_paths
+        .get_or_insert_with(|| default(&spec::MASKED));
+    host.readonly_paths
+        .get_or_insert_with(|| default(&spec::READONLY));
     let limits = &mut host.resources;
     if limits.memory > 0 && !machine.swap_limit {
         if limits.memory_swap != 0 && limits.memory_swap != -1 {
@@ -221,14 +251,22 @@ fn merge_image(own: &mut ContainerConfig, image: &ContainerConfig) {
     }
     let name_of = |variable: &String| variable.split('=').next().unwrap_or_default().to_owned();
     let have: Vec<String> = own.env.iter().flatten().map(name_of).collect();
-    let inherited = image.env.iter().flatten().filter(|variable| !have.contains(&name_of(variable)));
+    let inherited = image
+        .env
+        .iter()
+        .flatten()
+        .filter(|variable| !have.contains(&name_of(variable)));
     let all: Vec<String> = own.env.iter().flatten().chain(inherited).cloned().collect();
     own.env = (!all.is_empty()).then_some(all);
     for (port, nothing) in &image.exposed_ports {
-        own.exposed_ports.entry(port.clone()).or_insert_with(|| nothing.clone());
+        own.exposed_ports
+            .entry(port.clone())
+            .or_insert_with(|| nothing.clone());
     }
     for (key, value) in &image.labels {
-        own.labels.entry(key.clone()).or_insert_with(|| value.clone());
+        own.labels
+            .entry(key.clone())
+            .or_insert_with(|| value.clone());
     }
     if let Some(volumes) = &image.volumes {
         own.volumes.get_or_insert_default().extend(volumes.clone());
@@ -259,8 +297,15 @@ fn merge_health(own: &mut ContainerConfig, image: &ContainerConfig) {
 
 /// Process 1: entrypoint and command. An entrypoint of one empty word means none.
 fn command(config: &ContainerConfig) -> ApiResult<(String, Vec<String>)> {
-    let entrypoint = config.entrypoint.as_deref().filter(|words| *words != [""]).unwrap_or_default();
-    let mut words = entrypoint.iter().chain(config.cmd.iter().flatten()).cloned();
+    let entrypoint = config
+        .entrypoint
+        .as_deref()
+        .filter(|words| *words != [""])
+        .unwrap_or_default();
+    let mut words = entrypoint
+        .iter()
+        .chain(config.cmd.iter().flatten())
+        .cloned();
     match words.next() {
         Some(program) if !program.is_empty() => Ok((program, words.collect())),
         _ => Err(ApiError::bad_request("no command specified")),
@@ -288,15 +333,26 @@ fn volumes_from(daemon: &Daemon, host: &HostConfig) -> ApiResult<Vec<MountPoint>
 async fn mount_points(daemon: &Daemon, wanted: Vec<Wanted>) -> ApiResult<Vec<MountPoint>> {
     let settings = daemon.config.settings();
     let mut points = Vec::new();
-    for Wanted { mut point, volume_labels, volume_options, create_source } in wanted {
+    for Wanted {
+        mut point,
+        volume_labels,
+        volume_options,
+        create_source,
+    } in wanted
+    {
         match point.kind.as_str() {
             "bind" => {
                 mount_spec::check_shared(&point.source, settings.shares.as_deref())?;
                 bind_source(&point, create_source)?;
             }
             "volume" if point.source.is_empty() => {
-                let made =
-                    neighbours::volume(daemon, &point.name, &point.driver, &volume_options, &volume_labels);
+                let made = neighbours::volume(
+                    daemon,
+                    &point.name,
+                    &point.driver,
+                    &volume_options,
+                    &volume_labels,
+                );
                 let (name, source) = made.await?;
                 point.name = name;
                 point.source = source.to_string_lossy().into_owned();
@@ -327,6 +383,15 @@ fn bind_source(point: &MountPoint, create: bool) -> ApiResult<()> {
     })
 }
 
+/// Go's name of this machine's architecture.
+pub fn architecture() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -345,7 +410,13 @@ mod tests {
             (Some(&["/e"]), Some(&["c"]), None, None, "/e c"),
             (Some(&["/e"]), Some(&["c"]), None, Some(&["x"]), "/e x"),
             (Some(&["/e"]), Some(&["c"]), Some(&["/o"]), None, "/o"),
-            (Some(&["/e"]), Some(&["c"]), Some(&["/o"]), Some(&["x"]), "/o x"),
+            (
+                Some(&["/e"]),
+                Some(&["c"]),
+                Some(&["/o"]),
+                Some(&["x"]),
+                "/o x",
+            ),
             (Some(&["/e"]), Some(&["c"]), Some(&[""]), Some(&["x"]), "x"),
             (None, None, None, None, "no command specified"),
         ];
@@ -367,8 +438,17 @@ mod tests {
 
     #[test]
     fn the_images_environment_comes_behind() {
-        let mut own = ContainerConfig { env: words(&["A=1", "B"]), ..Default::default() };
-        merge_image(&mut own, &ContainerConfig { env: words(&["A=9", "C=3", "B=2"]), ..Default::default() });
+        let mut own = ContainerConfig {
+            env: words(&["A=1", "B"]),
+            ..Default::default()
+        };
+        merge_image(
+            &mut own,
+            &ContainerConfig {
+                env: words(&["A=9", "C=3", "B=2"]),
+                ..Default::default()
+            },
+        );
         assert_eq!(own.env, words(&["A=1", "B", "C=3"]));
     }
 }

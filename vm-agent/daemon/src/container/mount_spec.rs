@@ -63,11 +63,19 @@ pub fn parse_bind(spec: &str, volume_driver: &str) -> ApiResult<Wanted> {
     let mut wanted = Wanted {
         point: MountPoint {
             kind: kind.to_owned(),
-            name: if bind { String::new() } else { source.to_owned() },
+            name: if bind {
+                String::new()
+            } else {
+                source.to_owned()
+            },
             source: if bind { clean(source) } else { String::new() },
             destination: clean(destination),
             driver: driver_of(bind, volume_driver),
-            mode: if bind || !mode.is_empty() { mode.to_owned() } else { "z".to_owned() },
+            mode: if bind || !mode.is_empty() {
+                mode.to_owned()
+            } else {
+                "z".to_owned()
+            },
             rw: true,
             copy_up: !bind,
             ..MountPoint::default()
@@ -100,7 +108,9 @@ fn apply_mode(point: &mut MountPoint, mode: &str) -> Result<(), ()> {
             "ro" => point.rw = false,
             "nocopy" => point.copy_up = false,
             "z" | "Z" | "consistent" | "cached" | "delegated" => {}
-            "private" | "rprivate" | "shared" | "rshared" | "slave" | "rslave" if point.kind == "bind" => {
+            "private" | "rprivate" | "shared" | "rshared" | "slave" | "rslave"
+                if point.kind == "bind" =>
+            {
                 point.propagation = word.to_owned();
             }
             _ => return Err(()),
@@ -125,16 +135,26 @@ pub fn is_name(name: &str) -> bool {
     let bytes = name.as_bytes();
     bytes.len() >= 2
         && bytes[0].is_ascii_alphanumeric()
-        && bytes.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-'))
+        && bytes
+            .iter()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-'))
 }
 
 pub fn parse_mount(mount: &Mount) -> ApiResult<Wanted> {
-    let wrong = |why: &str| invalid(format!("invalid mount config for type \"{}\": {why}", mount.kind));
+    let wrong = |why: &str| {
+        invalid(format!(
+            "invalid mount config for type \"{}\": {why}",
+            mount.kind
+        ))
+    };
     if mount.target.is_empty() {
         return Err(wrong("field Target must not be empty"));
     }
     if !mount.target.starts_with('/') {
-        return Err(wrong(&format!("invalid mount path: '{}' mount path must be absolute", mount.target)));
+        return Err(wrong(&format!(
+            "invalid mount path: '{}' mount path must be absolute",
+            mount.target
+        )));
     }
     if clean(&mount.target) == "/" {
         return Err(wrong("destination can't be '/'"));
@@ -150,12 +170,18 @@ pub fn parse_mount(mount: &Mount) -> ApiResult<Wanted> {
                 return Err(wrong("field Source must not be empty"));
             }
             if !mount.source.starts_with('/') {
-                return Err(wrong(&format!("invalid mount path: '{}' mount path must be absolute", mount.source)));
+                return Err(wrong(&format!(
+                    "invalid mount path: '{}' mount path must be absolute",
+                    mount.source
+                )));
             }
             let options = mount.bind_options.clone().unwrap_or_default();
             point.source = clean(&mount.source);
-            point.propagation =
-                if options.propagation.is_empty() { "rprivate".to_owned() } else { options.propagation };
+            point.propagation = if options.propagation.is_empty() {
+                "rprivate".to_owned()
+            } else {
+                options.propagation
+            };
             if options.non_recursive {
                 point.options.push("nonrecursive".to_owned());
             }
@@ -188,7 +214,13 @@ pub fn parse_mount(mount: &Mount) -> ApiResult<Wanted> {
             if options.mode > 0 {
                 point.options.push(format!("mode={:o}", options.mode));
             }
-            point.options.extend(options.options.into_iter().flatten().map(|pair| pair.join("=")));
+            point.options.extend(
+                options
+                    .options
+                    .into_iter()
+                    .flatten()
+                    .map(|pair| pair.join("=")),
+            );
         }
         other => return Err(invalid(format!("mount type unknown: \"{other}\""))),
     }
@@ -205,7 +237,10 @@ pub fn collect(
     let mut asked: Vec<Wanted> = Vec::new();
     let mut add = |wanted: Wanted| {
         let destination = &wanted.point.destination;
-        if asked.iter().any(|other| other.point.destination == *destination) {
+        if asked
+            .iter()
+            .any(|other| other.point.destination == *destination)
+        {
             return Err(invalid(format!("Duplicate mount point: {destination}")));
         }
         asked.push(wanted);
@@ -223,28 +258,56 @@ pub fn collect(
             destination: clean(destination),
             mode: options.clone(),
             rw: true,
-            options: options.split(',').filter(|word| !word.is_empty()).map(str::to_owned).collect(),
+            options: options
+                .split(',')
+                .filter(|word| !word.is_empty())
+                .map(str::to_owned)
+                .collect(),
             ..MountPoint::default()
         };
-        add(Wanted { point, ..Wanted::default() })?;
+        add(Wanted {
+            point,
+            ..Wanted::default()
+        })?;
     }
-    let mut rest: Vec<Wanted> =
-        inherited.into_iter().map(|point| Wanted { point, ..Wanted::default() }).collect();
+    let mut rest: Vec<Wanted> = inherited
+        .into_iter()
+        .map(|point| Wanted {
+            point,
+            ..Wanted::default()
+        })
+        .collect();
     for destination in image_volumes {
         let mut wanted = parse_bind(&destination, &host.volume_driver)?;
         wanted.point.mode = String::new();
-        if !rest.iter().any(|other| other.point.destination == wanted.point.destination) {
+        if !rest
+            .iter()
+            .any(|other| other.point.destination == wanted.point.destination)
+        {
             rest.push(wanted);
         }
     }
-    rest.retain(|other| !asked.iter().any(|own| own.point.destination == other.point.destination));
+    rest.retain(|other| {
+        !asked
+            .iter()
+            .any(|own| own.point.destination == other.point.destination)
+    });
     asked.extend(rest);
     Ok(asked)
 }
 
 /// Paths that belong to the guest itself and may be bound without being shared by the host.
-const GUEST_PATHS: [&str; 9] =
-    ["/var/run", "/run", "/proc", "/sys", "/dev", "/lib/modules", "/var/lib/docker", "/etc", "/var/log"];
+const GUEST_PATHS: [&str; 9] = [
+    "/var/run",
+    "/run",
+    "/proc",
+    "/sys",
+    "/dev",
+    "/lib/modules",
+    "/var/lib/docker",
+    "/etc",
+    "/var/log",
+];
 
 /// Refuses a source that is neither under a share nor the guest's own, and says how to share it.
 pub fn check_shared(source: &str, shares: Option<&[PathBuf]>) -> ApiResult<()> {
@@ -256,8 +319,15 @@ pub fn check_shared(source: &str, shares: Option<&[PathBuf]>) -> ApiResult<()> {
     if guests || shares.iter().any(|share| path.starts_with(share)) {
         return Ok(());
     }
-    let list: Vec<String> = shares.iter().map(|share| share.display().to_string()).collect();
-    let list = if list.is_empty() { "nothing".to_owned() } else { list.join(", ") };
+    let list: Vec<String> = shares
+        .iter()
+        .map(|share| share.display().to_string())
+        .collect();
+    let list = if list.is_empty() {
+        "nothing".to_owned()
+    } else {
+        list.join(", ")
+    };
     Err(invalid(format!(
         "Mounts denied: the path {source} is not shared from the host and is not known to Longshore (shared: {list}). \
          Share it with `longshore settings set shares` or `longshore start --share {source}`, then try again"
@@ -273,8 +343,26 @@ mod tests {
         // spec, type, name, source, destination, mode, rw, propagation
         let table = [
             ("/a:/b", "bind", "", "/a", "/b", "", true, "rprivate"),
-            ("/a/../c/:/b/:ro", "bind", "", "/c", "/b", "ro", false, "rprivate"),
-            ("/a:/b:rw,rshared", "bind", "", "/a", "/b", "rw,rshared", true, "rshared"),
+            (
+                "/a/../c/:/b/:ro",
+                "bind",
+                "",
+                "/c",
+                "/b",
+                "ro",
+                false,
+                "rprivate",
+            ),
+            (
+                "/a:/b:rw,rshared",
+                "bind",
+                "",
+                "/a",
+                "/b",
+                "rw,rshared",
+                true,
+                "rshared",
+            ),
             ("vol:/b", "volume", "vol", "", "/b", "z", true, ""),
             ("vol:/b:ro", "volume", "vol", "", "/b", "ro", false, ""),
             ("/b", "volume", "", "", "/b", "", true, ""),
@@ -290,7 +378,11 @@ mod tests {
                 point.rw,
                 point.propagation.as_str(),
             );
-            assert_eq!(got, (kind, name, source, destination, mode, rw, propagation), "{spec}");
+            assert_eq!(
+                got,
+                (kind, name, source, destination, mode, rw, propagation),
+                "{spec}"
+            );
         }
     }
 
@@ -298,27 +390,47 @@ mod tests {
     fn bad_binds_say_why() {
         let table = [
             ("/a:/b:zz", "invalid mode: zz"),
-            ("rel:x", "invalid volume specification: 'rel:x': invalid mount config for type \"volume\": \
-                       invalid mount path: 'x' mount path must be absolute"),
-            ("/a:/", "invalid volume specification: '/a:/': invalid mount config for type \"bind\": \
-                      invalid specification: destination can't be '/'"),
+            (
+                "rel:x",
+                "invalid volume specification: 'rel:x': invalid mount config for type \"volume\": \
+                       invalid mount path: 'x' mount path must be absolute",
+            ),
+            (
+                "/a:/",
+                "invalid volume specification: '/a:/': invalid mount config for type \"bind\": \
+                      invalid specification: destination can't be '/'",
+            ),
             ("a:b:c:d", "invalid volume specification: 'a:b:c:d'"),
             (":/b", "invalid volume specification: ':/b'"),
         ];
         for (spec, message) in table {
             assert_eq!(parse_bind(spec, "").unwrap_err().message, message, "{spec}");
         }
-        assert!(parse_bind("a/b:/c", "").unwrap_err().message.contains("use absolute path"));
+        assert!(
+            parse_bind("a/b:/c", "")
+                .unwrap_err()
+                .message
+                .contains("use absolute path")
+        );
     }
 
     #[test]
     fn the_users_mounts_win_over_the_images() {
-        let host = HostConfig { binds: Some(vec!["vol:/data".to_owned()]), ..HostConfig::default() };
+        let host = HostConfig {
+            binds: Some(vec!["vol:/data".to_owned()]),
+            ..HostConfig::default()
+        };
         let image = ["/data".to_owned(), "/cache".to_owned()].into_iter();
         let all = collect(&host, image, Vec::new()).unwrap();
-        let seen: Vec<_> = all.iter().map(|w| (w.point.name.as_str(), w.point.destination.as_str())).collect();
+        let seen: Vec<_> = all
+            .iter()
+            .map(|w| (w.point.name.as_str(), w.point.destination.as_str()))
+            .collect();
         assert_eq!(seen, [("vol", "/data"), ("", "/cache")]);
-        let twice = HostConfig { binds: Some(vec!["a1:/x".into(), "b1:/x".into()]), ..HostConfig::default() };
+        let twice = HostConfig {
+            binds: Some(vec!["a1:/x".into(), "b1:/x".into()]),
+            ..HostConfig::default()
+        };
         let error = collect(&twice, std::iter::empty(), Vec::new()).unwrap_err();
         assert_eq!(error.message, "Duplicate mount point: /x");
     }
@@ -334,7 +446,11 @@ mod tests {
             ("/opt/x", false),
         ];
         for (source, allowed) in table {
-            assert_eq!(check_shared(source, Some(&shares)).is_ok(), allowed, "{source}");
+            assert_eq!(
+                check_shared(source, Some(&shares)).is_ok(),
+                allowed,
+                "{source}"
+            );
             assert!(check_shared(source, None).is_ok());
         }
     }

@@ -14,16 +14,18 @@ pub fn check(name: &str) -> ApiResult<()> {
 }
 
 const MANNERS: [&str; 48] = [
-    "amber", "brisk", "calm", "candid", "clever", "cosy", "daring", "deft", "eager", "early", "fair", "fleet", "fond",
-    "gentle", "glad", "golden", "hardy", "hearty", "honest", "idle", "jolly", "keen", "kind", "lively", "loyal",
-    "lucid", "mellow", "merry", "mild", "neat", "noble", "open", "patient", "placid", "plucky", "proud", "quick",
-    "quiet", "rapid", "ready", "serene", "sharp", "steady", "stout", "sunny", "swift", "tidy", "wise",
+    "amber", "brisk", "calm", "candid", "clever", "cosy", "daring", "deft", "eager", "early",
+    "fair", "fleet", "fond", "gentle", "glad", "golden", "hardy", "hearty", "honest", "idle",
+    "jolly", "keen", "kind", "lively", "loyal", "lucid", "mellow", "merry", "mild", "neat",
+    "noble", "open", "patient", "placid", "plucky", "proud", "quick", "quiet", "rapid", "ready",
+    "serene", "sharp", "steady", "stout", "sunny", "swift", "tidy", "wise",
 ];
 const THINGS: [&str; 48] = [
-    "anchor", "barge", "bay", "beacon", "bollard", "breeze", "buoy", "cape", "capstan", "cargo", "clipper", "coast",
-    "compass", "coral", "crane", "current", "cutter", "delta", "derrick", "dinghy", "dock", "dune", "ferry", "fjord",
-    "galley", "gangway", "gull", "harbour", "hawser", "heron", "hull", "island", "jetty", "kayak", "keel", "lagoon",
-    "lantern", "lighter", "lugger", "mooring", "pier", "pilot", "quay", "rudder", "sail", "schooner", "tide", "wharf",
+    "anchor", "barge", "bay", "beacon", "bollard", "breeze", "buoy", "cape", "capstan", "cargo",
+    "clipper", "coast", "compass", "coral", "crane", "current", "cutter", "delta", "derrick",
+    "dinghy", "dock", "dune", "ferry", "fjord", "galley", "gangway", "gull", "harbour", "hawser",
+    "heron", "hull", "island", "jetty", "kayak", "keel", "lagoon", "lantern", "lighter", "lugger",
+    "mooring", "pier", "pilot", "quay", "rudder", "sail", "schooner", "tide", "wharf",
 ];
 
 /// `quiet_harbour`; with a number behind once that was taken.
@@ -35,7 +37,10 @@ pub fn generate(attempt: u32) -> String {
     let name = format!("{}_{}", pick(&MANNERS, &mut rng), pick(&THINGS, &mut rng));
     match attempt {
         0 => name,
-        _ => format!("{name}{}", rand::Rng::random_range(&mut rng, 0..u64::from(attempt) * 10)),
+        _ => format!(
+            "{name}{}",
+            rand::Rng::random_range(&mut rng, 0..u64::from(attempt) * 10)
+        ),
     }
 }
 
@@ -45,7 +50,13 @@ mod tests {
 
     #[test]
     fn rule() {
-        for (name, good) in [("web", true), ("/web", true), ("a", false), ("b@d", false), ("-x", false)] {
+        for (name, good) in [
+            ("web", true),
+            ("/web", true),
+            ("a", false),
+            ("b@d", false),
+            ("-x", false),
+        ] {
             assert_eq!(check(name).is_ok(), good, "{name}");
         }
         assert!(check(&generate(0)).is_ok() && check(&generate(3)).is_ok());

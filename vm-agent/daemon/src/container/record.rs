@@ -3,13 +3,36 @@
 use super::config::{ContainerConfig, HostConfig, NetworkingConfig};
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
 
 /// A container at one moment. Never changes: each change makes a new one in its place.
 #[derive(Debug, Clone)]
 pub struct Container {
     pub fixed: Fixed,
     pub state: State,
+    /// Has a process (paused counts).
+    pub running: bool,
+    /// Of process 1 in the guest; 0 when not running.
+    pub pid: u32,
+    /// The image as the client named it.
+    pub image: String,
+}
+
+impl Container {
+    pub fn new(fixed: Fixed, state: State) -> Self {
+        let (running, pid) = (state.is_running(), state.pid);
+        Container {
+            image: fixed.config.image.clone(),
+            fixed,
+            state,
+            running,
+            pid,
+        }
+    }
+
+    /// The same container with another state.
+    pub fn with_state(&self, state: State) -> Self {
+        Container::new(self.fixed.clone(), state)
+    }
 }
 
 impl std::ops::Deref for Container {
@@ -49,11 +72,6 @@ pub struct Fixed {
 }
 
 impl Fixed {
-    /// Image as the client named it.
-    pub fn image(&self) -> &str {
-        &self.config.image
-    }
-
     pub fn short_id(&self) -> &str {
         crate::identity::short(&self.id)
     }
@@ -76,10 +94,8 @@ pub struct State {
     pub stopped_by_hand: bool,
     /// The boot (`/proc/sys/kernel/random/boot_id`) in which it last started.
     pub boot: String,
-    /// `NetworkSettings` while attached.
-    pub network: Map<String, Value>,
-    #[serde(skip)]
-    pub health: Option<Value>,
+    /// False from the moment the exit is on disk until its event has been published.
+    pub exit_unannounced: bool,
 }
 
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -176,7 +192,10 @@ mod tests {
     #[test]
     fn times_are_gos() {
         let table = [
-            (Some("2026-01-02T03:04:05.120000000Z"), "2026-01-02T03:04:05.12Z"),
+            (
+                Some("2026-01-02T03:04:05.120000000Z"),
+                "2026-01-02T03:04:05.12Z",
+            ),
             (Some("2026-01-02T03:04:05Z"), "2026-01-02T03:04:05Z"),
             (None, "0001-01-01T00:00:00Z"),
         ];

@@ -36,9 +36,14 @@ impl Containers {
 /// Mounts a snapshot where nobody else sees it.
 pub async fn mount_detached(mounts: Vec<types::Mount>) -> ApiResult<Rootfs> {
     let mount = tokio::task::spawn_blocking(move || detached(&mounts));
-    let mount = mount.await.map_err(|error| ApiError::internal(error.to_string()))??;
+    let mount = mount
+        .await
+        .map_err(|error| ApiError::internal(error.to_string()))??;
     let path = PathBuf::from(format!("/proc/self/fd/{}", mount.as_raw_fd()));
-    Ok(Rootfs { path, _mount: Some(mount) })
+    Ok(Rootfs {
+        path,
+        _mount: Some(mount),
+    })
 }
 
 /// The image's passwd and group, whatever links its /etc holds.
@@ -56,18 +61,25 @@ pub fn accounts(rootfs: &Rootfs) -> Accounts {
         }
         String::from_utf8_lossy(&text).into_owned()
     };
-    Accounts { passwd: read("etc/passwd"), group: read("etc/group") }
+    Accounts {
+        passwd: read("etc/passwd"),
+        group: read("etc/group"),
+    }
 }
 
 fn detached(mounts: &[types::Mount]) -> ApiResult<OwnedFd> {
     let [mount] = mounts else {
-        return Err(ApiError::internal(format!("a snapshot of {} mounts", mounts.len())));
+        return Err(ApiError::internal(format!(
+            "a snapshot of {} mounts",
+            mounts.len()
+        )));
     };
     let step = |what: &str| {
         let error = std::io::Error::last_os_error();
         ApiError::internal(format!("mounting the root file system: {what}: {error}"))
     };
-    let text = |text: &str| CString::new(text).map_err(|_| ApiError::internal("a NUL in a mount option"));
+    let text =
+        |text: &str| CString::new(text).map_err(|_| ApiError::internal("a NUL in a mount option"));
     if mount.r#type == "bind" || mount.options.iter().any(|option| option.ends_with("bind")) {
         return clone_tree(&mount.source).ok_or_else(|| step("cloning the tree"));
     }
@@ -75,14 +87,27 @@ fn detached(mounts: &[types::Mount]) -> ApiResult<OwnedFd> {
     // SAFETY: fsopen takes a C string and gives a descriptor or -1.
     let context = unsafe { libc::syscall(libc::SYS_fsopen, kind.as_ptr(), FSOPEN_CLOEXEC) };
     let context = own(context).ok_or_else(|| step("fsopen"))?;
-    configure(&context, FSCONFIG_SET_STRING, Some("source"), Some(&mount.r#type)).ok_or_else(|| step("source"))?;
+    configure(
+        &context,
+        FSCONFIG_SET_STRING,
+        Some("source"),
+        Some(&mount.r#type),
+    )
+    .ok_or_else(|| step("source"))?;
     for option in &mount.options {
         let set = match option.split_once('=') {
             // The kernel takes at most 256 bytes for one value here, so lower layers are added one by one.
-            Some(("lowerdir", layers)) => layers
-                .split(':')
-                .try_for_each(|layer| configure(&context, FSCONFIG_SET_STRING, Some("lowerdir+"), Some(layer))),
-            Some((name, value)) => configure(&context, FSCONFIG_SET_STRING, Some(name), Some(value)),
+            Some(("lowerdir", layers)) => layers.split(':').try_for_each(|layer| {
+                configure(
+                    &context,
+                    FSCONFIG_SET_STRING,
+                    Some("lowerdir+"),
+                    Some(layer),
+                )
+            }),
+            Some((name, value)) => {
+                configure(&context, FSCONFIG_SET_STRING, Some(name), Some(value))
+            }
             None if matches!(option.as_str(), "rw" | "ro") => Some(()),
             None => configure(&context, FSCONFIG_SET_FLAG, Some(option), None),
         };
@@ -90,7 +115,8 @@ fn detached(mounts: &[types::Mount]) -> ApiResult<OwnedFd> {
     }
     configure(&context, FSCONFIG_CMD_CREATE, None, None).ok_or_else(|| step("creating"))?;
     // SAFETY: fsmount takes a descriptor and two numbers and gives a descriptor or -1.
-    let mounted = unsafe { libc::syscall(libc::SYS_fsmount, context.as_raw_fd(), FSMOUNT_CLOEXEC, 0) };
+    let mounted =
+        unsafe { libc::syscall(libc::SYS_fsmount, context.as_raw_fd(), FSMOUNT_CLOEXEC, 0) };
     own(mounted).ok_or_else(|| step("fsmount"))
 }
 
@@ -107,13 +133,26 @@ fn own(descriptor: libc::c_long) -> Option<OwnedFd> {
     (descriptor >= 0).then(|| unsafe { OwnedFd::from_raw_fd(descriptor as i32) })
 }
 
-fn configure(context: &OwnedFd, command: libc::c_uint, key: Option<&str>, value: Option<&str>) -> Option<()> {
+fn configure(
+    context: &OwnedFd,
+    command: libc::c_uint,
+    key: Option<&str>,
+    value: Option<&str>,
+) -> Option<()> {
     let key = key.map(CString::new).transpose().ok()?;
     let value = value.map(CString::new).transpose().ok()?;
-    let pointer = |text: &Option<CString>| text.as_ref().map_or(std::ptr::null(), |text| text.as_ptr());
+    let pointer =
+        |text: &Option<CString>| text.as_ref().map_or(std::ptr::null(), |text| text.as_ptr());
     // SAFETY: both strings live until after the call; null is allowed where a command takes none.
     let done = unsafe {
-        libc::syscall(libc::SYS_fsconfig, context.as_raw_fd(), command, pointer(&key), pointer(&value), 0)
+        libc::syscall(
+            libc::SYS_fsconfig,
+            context.as_raw_fd(),
+            command,
+            pointer(&key),
+            pointer(&value),
+            0,
+        )
     };
     (done == 0).then_some(())
 }

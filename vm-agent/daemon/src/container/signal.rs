@@ -11,17 +11,26 @@ pub const KILL: u32 = 9;
 pub fn parse(text: &str) -> ApiResult<u32> {
     let invalid = || ApiError::bad_request(format!("invalid signal: {text}"));
     if let Ok(number) = text.parse::<u32>() {
-        return if (1..=64).contains(&number) { Ok(number) } else { Err(invalid()) };
+        return if (1..=64).contains(&number) {
+            Ok(number)
+        } else {
+            Err(invalid())
+        };
     }
     let upper = text.to_ascii_uppercase();
     let name = upper.strip_prefix("SIG").unwrap_or(&upper);
     if let Some(rest) = name.strip_prefix("RTMIN") {
-        return offset(rest, '+').map(|n| 34 + n).filter(|n| *n <= 64).ok_or_else(invalid);
+        return offset(rest, '+')
+            .map(|n| 34 + n)
+            .filter(|n| *n <= 64)
+            .ok_or_else(invalid);
     }
     if let Some(rest) = name.strip_prefix("RTMAX") {
         return offset(rest, '-').map(|n| 64 - n).ok_or_else(invalid);
     }
-    Signal::from_str(&format!("SIG{name}")).map(|signal| signal as u32).map_err(|_| invalid())
+    Signal::from_str(&format!("SIG{name}"))
+        .map(|signal| signal as u32)
+        .map_err(|_| invalid())
 }
 
 fn offset(text: &str, sign: char) -> Option<u32> {

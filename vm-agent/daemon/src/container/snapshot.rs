@@ -29,24 +29,40 @@ pub async fn prepare(containers: &Containers, id: &str, parent: &str) -> ApiResu
 }
 
 pub async fn mounts(containers: &Containers, id: &str) -> ApiResult<Vec<Mount>> {
-    let request =
-        snapshots::MountsRequest { snapshotter: SNAPSHOTTER.to_owned(), key: id.to_owned() };
+    let request = snapshots::MountsRequest {
+        snapshotter: SNAPSHOTTER.to_owned(),
+        key: id.to_owned(),
+    };
     let found = containers.supervisor.retry(|supervisor| {
         let request = request.clone();
         async move { supervisor.snapshots().mounts(request).await }
     });
-    Ok(found.await.map_err(|status| ApiError::from(status).context("the container's file system"))?.mounts)
+    Ok(found
+        .await
+        .map_err(|status| ApiError::from(status).context("the container's file system"))?
+        .mounts)
 }
 
 /// Bytes in the container's own layer.
 pub async fn usage(containers: &Containers, key: &str) -> ApiResult<i64> {
-    let request = snapshots::UsageRequest { snapshotter: SNAPSHOTTER.to_owned(), key: key.to_owned() };
-    Ok(containers.supervisor.snapshots().usage(request).await?.into_inner().size)
+    let request = snapshots::UsageRequest {
+        snapshotter: SNAPSHOTTER.to_owned(),
+        key: key.to_owned(),
+    };
+    Ok(containers
+        .supervisor
+        .snapshots()
+        .usage(request)
+        .await?
+        .into_inner()
+        .size)
 }
 
 pub async fn remove(containers: &Containers, id: &str) -> ApiResult<()> {
-    let request =
-        snapshots::RemoveSnapshotRequest { snapshotter: SNAPSHOTTER.to_owned(), key: id.to_owned() };
+    let request = snapshots::RemoveSnapshotRequest {
+        snapshotter: SNAPSHOTTER.to_owned(),
+        key: id.to_owned(),
+    };
     let removed = containers.supervisor.retry(|supervisor| {
         let request = request.clone();
         async move { supervisor.snapshots().remove(request).await }
@@ -55,4 +71,22 @@ pub async fn remove(containers: &Containers, id: &str) -> ApiResult<()> {
         Err(status) if status.code() != Code::NotFound => Err(status.into()),
         _ => Ok(()),
     }
+}
+
+/// Bytes of the layer `name` and all that it stands on; 0 when unknown.
+pub async fn chain_usage(containers: &Containers, name: &str) -> i64 {
+    let (mut total, mut next) = (0, name.to_owned());
+    while !next.is_empty() {
+        total += usage(containers, &next).await.unwrap_or_default();
+        let stat = snapshots::StatSnapshotRequest {
+            snapshotter: SNAPSHOTTER.to_owned(),
+            key: next.clone(),
+        };
+        let found = containers.supervisor.snapshots().stat(stat).await;
+        next = found
+            .ok()
+            .and_then(|info| info.into_inner().info)
+            .map_or_else(String::new, |info| info.parent);
+    }
+    total
 }

@@ -49,7 +49,9 @@ impl Entry {
     }
 
     pub fn live(&self) -> std::sync::MutexGuard<'_, super::task::Live> {
-        self.live.lock().unwrap_or_else(|poison| poison.into_inner())
+        self.live
+            .lock()
+            .unwrap_or_else(|poison| poison.into_inner())
     }
 }
 
@@ -62,6 +64,8 @@ pub struct Containers {
     pub supervisor: Supervisor,
     pub events: Events,
     pub boot: Arc<str>,
+    /// True once it is known what runs; see [`super::reconcile`].
+    pub settled: watch::Sender<bool>,
     /// Replaced whole at every change; readers only clone the pointer.
     map: Arc<RwLock<Arc<Map>>>,
     names: Arc<Mutex<HashMap<String, String>>>,
@@ -75,6 +79,7 @@ impl Containers {
             supervisor: parts.supervisor.clone(),
             events: parts.events.clone(),
             boot: boot_id().into(),
+            settled: watch::Sender::new(false),
             map: Arc::default(),
             names: Arc::default(),
         };
@@ -96,7 +101,10 @@ impl Containers {
                 }
             }
         }
-        *containers.map.write().unwrap_or_else(|poison| poison.into_inner()) = Arc::new(map);
+        *containers
+            .map
+            .write()
+            .unwrap_or_else(|poison| poison.into_inner()) = Arc::new(map);
         Ok(containers)
     }
 
@@ -111,16 +119,24 @@ impl Containers {
     }
 
     fn snapshot(&self) -> Arc<Map> {
-        self.map.read().unwrap_or_else(|poison| poison.into_inner()).clone()
+        self.map
+            .read()
+            .unwrap_or_else(|poison| poison.into_inner())
+            .clone()
     }
 
     fn change_map(&self, change: impl FnOnce(&mut Map)) {
-        let mut map = self.map.write().unwrap_or_else(|poison| poison.into_inner());
+        let mut map = self
+            .map
+            .write()
+            .unwrap_or_else(|poison| poison.into_inner());
         change(Arc::make_mut(&mut map));
     }
 
     fn names(&self) -> std::sync::MutexGuard<'_, HashMap<String, String>> {
-        self.names.lock().unwrap_or_else(|poison| poison.into_inner())
+        self.names
+            .lock()
+            .unwrap_or_else(|poison| poison.into_inner())
     }
 
     /// By id, name or unambiguous prefix; 404 `No such container: X`.
@@ -128,7 +144,10 @@ impl Containers {
         let map = self.snapshot();
         let name = reference.strip_prefix('/').unwrap_or(reference);
         let by_name = self.names().get(name).cloned();
-        if let Some(entry) = map.get(reference).or_else(|| by_name.and_then(|id| map.get(&id))) {
+        if let Some(entry) = map
+            .get(reference)
+            .or_else(|| by_name.and_then(|id| map.get(&id)))
+        {
             return Ok(entry.clone());
         }
         match identity::by_prefix(map.keys().map(String::as_str), reference) {
@@ -136,7 +155,9 @@ impl Containers {
             PrefixMatch::Several => Err(ApiError::bad_request(format!(
                 "multiple IDs found with provided prefix: {reference}"
             ))),
-            PrefixMatch::None => Err(ApiError::not_found(format!("No such container: {reference}"))),
+            PrefixMatch::None => Err(ApiError::not_found(format!(
+                "No such container: {reference}"
+            ))),
         }
     }
 
@@ -196,23 +217,34 @@ impl Containers {
 
     /// Changes what seldom changes, durably.
     pub fn change_fixed(&self, entry: &Entry, change: impl FnOnce(&mut Fixed)) -> ApiResult<()> {
-        let mut container = Container::clone(&entry.now());
-        change(&mut container.fixed);
-        write_json(&self.folder(&container.id).join("config.json"), &container.fixed, true)?;
-        entry.current.send_replace(Arc::new(container));
+        let now = entry.now();
+        let mut fixed = now.fixed.clone();
+        change(&mut fixed);
+        write_json(&self.folder(&fixed.id).join("config.json"), &fixed, true)?;
+        entry.current.send_modify(|current| {
+            *current = Arc::new(Container::new(fixed, current.state.clone()));
+        });
         Ok(())
     }
 
-    /// Changes the state: on disk first, then for readers. A disk that refuses does not stop a container.
+    /// Changes the state on disk and for readers. A disk that refuses does not stop a container.
     pub fn change_state(&self, entry: &Entry, durable: bool, change: impl FnOnce(&mut State)) {
-        let mut container = Container::clone(&entry.now());
-        change(&mut container.state);
+        let mut state = entry.now().state.clone();
+        change(&mut state);
+        self.write_state(entry, durable, &state);
+        entry
+            .current
+            .send_modify(|current| *current = Arc::new(current.with_state(state)));
+    }
+
+    /// Puts a state on disk that readers are to see later.
+    pub fn write_state(&self, entry: &Entry, durable: bool, state: &State) {
+        let container = entry.now();
         let durable = durable && !container.host_config.auto_remove;
         let path = self.folder(&container.id).join("state.json");
-        if let Err(error) = write_json(&path, &container.state, durable) {
+        if let Err(error) = write_json(&path, state, durable) {
             tracing::error!(%error, id = %container.id, "writing a container's state");
         }
-        entry.current.send_replace(Arc::new(container));
     }
 
     /// Publishes an event on a container, with its labels, image and name, and `more`.
@@ -220,8 +252,12 @@ impl Containers {
         let mut attributes = container.config.labels.clone();
         attributes.insert("image".to_owned(), container.config.image.clone());
         attributes.insert("name".to_owned(), container.name.clone());
-        attributes.extend(more.iter().map(|(key, value)| ((*key).to_owned(), value.clone())));
-        self.events.publish("container", action, &container.id, attributes);
+        attributes.extend(
+            more.iter()
+                .map(|(key, value)| ((*key).to_owned(), value.clone())),
+        );
+        self.events
+            .publish("container", action, &container.id, attributes);
     }
 }
 
@@ -231,19 +267,22 @@ fn read_container(folder: &Path) -> ApiResult<Container> {
         .ok()
         .and_then(|text| serde_json::from_slice(&text).ok())
         .unwrap_or_default();
-    Ok(Container { fixed, state })
+    Ok(Container::new(fixed, state))
 }
 
 /// Replaces `path` by the JSON of `value`: whole or not at all, and on the disk itself when `durable`.
 pub fn write_json<T: Serialize>(path: &Path, value: &T, durable: bool) -> ApiResult<()> {
     let step = |what: &'static str| {
-        move |error: std::io::Error| ApiError::internal(format!("{what} {}: {error}", path.display()))
+        move |error: std::io::Error| {
+            ApiError::internal(format!("{what} {}: {error}", path.display()))
+        }
     };
     let folder = path.parent().unwrap_or(Path::new("/"));
     std::fs::create_dir_all(folder).map_err(step("making the folder of"))?;
     let temporary = path.with_extension("new");
     let mut file = std::fs::File::create(&temporary).map_err(step("creating"))?;
-    file.write_all(&serde_json::to_vec(value)?).map_err(step("writing"))?;
+    file.write_all(&serde_json::to_vec(value)?)
+        .map_err(step("writing"))?;
     if durable {
         file.sync_data().map_err(step("flushing"))?;
     }

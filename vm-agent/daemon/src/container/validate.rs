@@ -21,7 +21,11 @@ impl Machine {
     pub fn detect() -> Self {
         let cpus = std::thread::available_parallelism().map_or(1, usize::from);
         let own = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
-        let path = own.lines().find_map(|line| line.strip_prefix("0::")).unwrap_or("/").to_owned();
+        let path = own
+            .lines()
+            .find_map(|line| line.strip_prefix("0::"))
+            .unwrap_or("/")
+            .to_owned();
         let swap_limit = std::path::Path::new("/sys/fs/cgroup")
             .join(path.trim_start_matches('/'))
             .join("memory.swap.max")
@@ -70,17 +74,28 @@ pub fn host(host: &HostConfig, machine: &Machine) -> ApiResult<()> {
         for name in list.iter().flatten() {
             if capabilities::normalize(name).is_none() {
                 let upper = name.to_ascii_uppercase();
-                let full = if upper.starts_with("CAP_") { upper } else { format!("CAP_{upper}") };
+                let full = if upper.starts_with("CAP_") {
+                    upper
+                } else {
+                    format!("CAP_{upper}")
+                };
                 return invalid(format!("invalid {field}: unknown capability: \"{full}\""));
             }
         }
     }
-    mode("IPC", &host.ipc_mode, &["", "none", "private", "shareable", "host"])?;
+    mode(
+        "IPC",
+        &host.ipc_mode,
+        &["", "none", "private", "shareable", "host"],
+    )?;
     mode("PID", &host.pid_mode, &["", "host"])?;
     mode("UTS", &host.uts_mode, &["", "host"])?;
     mode("user namespace", &host.userns_mode, &["", "host"])?;
     if !matches!(host.cgroupns_mode.as_str(), "" | "private" | "host") {
-        return invalid(format!("invalid cgroup namespace mode: {}", host.cgroupns_mode));
+        return invalid(format!(
+            "invalid cgroup namespace mode: {}",
+            host.cgroupns_mode
+        ));
     }
     for ports in host.port_bindings.iter().flatten() {
         check_port_bindings(ports)?;
@@ -94,7 +109,9 @@ pub fn host(host: &HostConfig, machine: &Machine) -> ApiResult<()> {
 }
 
 fn mode(what: &str, value: &str, known: &[&str]) -> ApiResult<()> {
-    let joins = value.strip_prefix("container:").is_some_and(|name| !name.is_empty());
+    let joins = value
+        .strip_prefix("container:")
+        .is_some_and(|name| !name.is_empty());
     match known.contains(&value) || (joins && what != "UTS" && what != "user namespace") {
         true => Ok(()),
         false => invalid(format!("invalid {what} mode: {value}")),
@@ -110,10 +127,16 @@ fn check_port_bindings(
         return invalid(format!("invalid port specification: \"{port}\""));
     }
     for binding in bindings.iter().flatten() {
-        let first_last = binding.host_port.split_once('-').unwrap_or((&binding.host_port, "0"));
+        let first_last = binding
+            .host_port
+            .split_once('-')
+            .unwrap_or((&binding.host_port, "0"));
         let number = |text: &str| text.is_empty() || text.parse::<u16>().is_ok();
         if !number(first_last.0) || !number(first_last.1) {
-            return invalid(format!("invalid port specification: \"{}\"", binding.host_port));
+            return invalid(format!(
+                "invalid port specification: \"{}\"",
+                binding.host_port
+            ));
         }
         if !binding.host_ip.is_empty() && binding.host_ip.parse::<std::net::IpAddr>().is_err() {
             return invalid(format!("invalid IP address: {}", binding.host_ip));
@@ -124,10 +147,16 @@ fn check_port_bindings(
 
 pub fn restart_policy(policy: &RestartPolicy) -> ApiResult<()> {
     match policy.name.as_str() {
-        "" | "no" | "always" | "unless-stopped" if policy.maximum_retry_count != 0 => invalid(format!(
-            "invalid restart policy: maximum retry count can only be used with 'on-failure'{}",
-            if policy.maximum_retry_count < 0 { " and cannot be negative" } else { "" }
-        )),
+        "" | "no" | "always" | "unless-stopped" if policy.maximum_retry_count != 0 => {
+            invalid(format!(
+                "invalid restart policy: maximum retry count can only be used with 'on-failure'{}",
+                if policy.maximum_retry_count < 0 {
+                    " and cannot be negative"
+                } else {
+                    ""
+                }
+            ))
+        }
         "on-failure" if policy.maximum_retry_count < 0 => {
             invalid("invalid restart policy: maximum retry count cannot be negative")
         }
@@ -140,17 +169,23 @@ pub fn restart_policy(policy: &RestartPolicy) -> ApiResult<()> {
 }
 
 pub fn resources(resources: &Resources, machine: &Machine) -> ApiResult<()> {
-    let Resources { memory, memory_swap, memory_reservation, nano_cpus, .. } = *resources;
+    let Resources {
+        memory,
+        memory_swap,
+        memory_reservation,
+        nano_cpus,
+        ..
+    } = *resources;
     if memory < 0 || (memory != 0 && memory < LEAST_MEMORY) {
         return invalid("Minimum memory limit allowed is 6MB");
     }
     if memory > 0 && memory_swap > 0 && memory_swap < memory {
-        return invalid(
-            "Minimum memoryswap limit should be larger than memory limit, see usage",
-        );
+        return invalid("Minimum memoryswap limit should be larger than memory limit, see usage");
     }
     if memory == 0 && memory_swap > 0 {
-        return invalid("You should always set the Memory limit when using Memoryswap limit, see usage");
+        return invalid(
+            "You should always set the Memory limit when using Memoryswap limit, see usage",
+        );
     }
     if memory_reservation != 0 && memory_reservation < LEAST_MEMORY {
         return invalid("Minimum memory reservation allowed is 6MB");
@@ -193,7 +228,11 @@ pub fn resources(resources: &Resources, machine: &Machine) -> ApiResult<()> {
             ));
         };
         if wanted.iter().any(|cpu| *cpu > last) {
-            let available = if last == 0 { "0".to_owned() } else { format!("0-{last}") };
+            let available = if last == 0 {
+                "0".to_owned()
+            } else {
+                format!("0-{last}")
+            };
             return invalid(format!(
                 "Requested CPUs are not available - requested {}, available: {available}",
                 resources.cpuset_cpus
@@ -238,14 +277,24 @@ mod tests {
     fn check(change: impl Fn(&mut HostConfig)) -> Result<(), String> {
         let mut config = HostConfig::default();
         change(&mut config);
-        host(&config, &Machine { cpus: 2, swap_limit: true }).map_err(|error| error.message)
+        host(
+            &config,
+            &Machine {
+                cpus: 2,
+                swap_limit: true,
+            },
+        )
+        .map_err(|error| error.message)
     }
 
     #[test]
     fn bad_values_are_told_in_dockers_words() {
         type Change = fn(&mut HostConfig);
         let table: [(Change, &str); 10] = [
-            (|h| h.resources.memory = 1000, "Minimum memory limit allowed is 6MB"),
+            (
+                |h| h.resources.memory = 1000,
+                "Minimum memory limit allowed is 6MB",
+            ),
             (
                 |h| h.resources.nano_cpus = 64_000_000_000,
                 "range of CPUs is from 0.01 to 2.00, as there are only 2 CPUs available",
@@ -261,7 +310,10 @@ mod tests {
                 },
                 "can't create 'AutoRemove' container with restart policy",
             ),
-            (|h| h.cap_add = Some(vec!["ZZZ".into()]), "invalid CapAdd: unknown capability: \"CAP_ZZZ\""),
+            (
+                |h| h.cap_add = Some(vec!["ZZZ".into()]),
+                "invalid CapAdd: unknown capability: \"CAP_ZZZ\"",
+            ),
             (
                 |h| h.resources.memory_swap = 100_000_000,
                 "You should always set the Memory limit when using Memoryswap limit, see usage",

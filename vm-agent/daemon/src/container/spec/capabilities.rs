@@ -4,17 +4,64 @@ use super::super::config::HostConfig;
 
 /// linux/capability.h, in its order.
 const ALL: [&str; 41] = [
-    "CHOWN", "DAC_OVERRIDE", "DAC_READ_SEARCH", "FOWNER", "FSETID", "KILL", "SETGID", "SETUID", "SETPCAP",
-    "LINUX_IMMUTABLE", "NET_BIND_SERVICE", "NET_BROADCAST", "NET_ADMIN", "NET_RAW", "IPC_LOCK", "IPC_OWNER",
-    "SYS_MODULE", "SYS_RAWIO", "SYS_CHROOT", "SYS_PTRACE", "SYS_PACCT", "SYS_ADMIN", "SYS_BOOT", "SYS_NICE",
-    "SYS_RESOURCE", "SYS_TIME", "SYS_TTY_CONFIG", "MKNOD", "LEASE", "AUDIT_WRITE", "AUDIT_CONTROL", "SETFCAP",
-    "MAC_OVERRIDE", "MAC_ADMIN", "SYSLOG", "WAKE_ALARM", "BLOCK_SUSPEND", "AUDIT_READ", "PERFMON", "BPF",
+    "CHOWN",
+    "DAC_OVERRIDE",
+    "DAC_READ_SEARCH",
+    "FOWNER",
+    "FSETID",
+    "KILL",
+    "SETGID",
+    "SETUID",
+    "SETPCAP",
+    "LINUX_IMMUTABLE",
+    "NET_BIND_SERVICE",
+    "NET_BROADCAST",
+    "NET_ADMIN",
+    "NET_RAW",
+    "IPC_LOCK",
+    "IPC_OWNER",
+    "SYS_MODULE",
+    "SYS_RAWIO",
+    "SYS_CHROOT",
+    "SYS_PTRACE",
+    "SYS_PACCT",
+    "SYS_ADMIN",
+    "SYS_BOOT",
+    "SYS_NICE",
+    "SYS_RESOURCE",
+    "SYS_TIME",
+    "SYS_TTY_CONFIG",
+    "MKNOD",
+    "LEASE",
+    "AUDIT_WRITE",
+    "AUDIT_CONTROL",
+    "SETFCAP",
+    "MAC_OVERRIDE",
+    "MAC_ADMIN",
+    "SYSLOG",
+    "WAKE_ALARM",
+    "BLOCK_SUSPEND",
+    "AUDIT_READ",
+    "PERFMON",
+    "BPF",
     "CHECKPOINT_RESTORE",
 ];
 
 const DEFAULT: [&str; 14] = [
-    "CHOWN", "DAC_OVERRIDE", "FSETID", "FOWNER", "MKNOD", "NET_RAW", "SETGID", "SETUID", "SETFCAP", "SETPCAP",
-    "NET_BIND_SERVICE", "SYS_CHROOT", "KILL", "AUDIT_WRITE",
+    "CHOWN",
+    "DAC_OVERRIDE",
+    "FSETID",
+    "FOWNER",
+    "MKNOD",
+    "NET_RAW",
+    "SETGID",
+    "SETUID",
+    "SETFCAP",
+    "SETPCAP",
+    "NET_BIND_SERVICE",
+    "SYS_CHROOT",
+    "KILL",
+    "AUDIT_WRITE",
 ];
 
 /// `net_raw`, `CAP_NET_RAW`, `all` → `NET_RAW`, `ALL`; `None` for what Linux does not have.
@@ -27,7 +74,11 @@ pub fn normalize(name: &str) -> Option<String> {
 /// The capabilities of a container's processes, as `CAP_…`.
 pub fn of(host: &HostConfig) -> Vec<String> {
     let list = |names: &Option<Vec<String>>| -> Vec<String> {
-        names.iter().flatten().filter_map(|name| normalize(name)).collect()
+        names
+            .iter()
+            .flatten()
+            .filter_map(|name| normalize(name))
+            .collect()
     };
     let (add, drop) = (list(&host.cap_add), list(&host.cap_drop));
     let has = |list: &[String], name: &str| list.iter().any(|have| have == name);
@@ -43,7 +94,10 @@ pub fn of(host: &HostConfig) -> Vec<String> {
             names.push(name);
         }
     }
-    names.into_iter().map(|name| format!("CAP_{name}")).collect()
+    names
+        .into_iter()
+        .map(|name| format!("CAP_{name}"))
+        .collect()
 }
 
 #[cfg(test)]
@@ -63,8 +117,12 @@ mod tests {
         ];
         for (add, drop, privileged, count, name, present) in table {
             let own = |list: &[&str]| Some(list.iter().map(|n| (*n).to_owned()).collect());
-            let host =
-                HostConfig { cap_add: own(add), cap_drop: own(drop), privileged, ..HostConfig::default() };
+            let host = HostConfig {
+                cap_add: own(add),
+                cap_drop: own(drop),
+                privileged,
+                ..HostConfig::default()
+            };
             let got = of(&host);
             assert_eq!(got.len(), count, "{add:?} {drop:?}");
             assert_eq!(got.iter().any(|n| n == name), present, "{add:?} {drop:?}");

@@ -31,8 +31,13 @@ pub const MASKED: [&str; 12] = [
     "/sys/firmware",
     "/sys/devices/virtual/powercap",
 ];
-pub const READONLY: [&str; 5] =
-    ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+pub const READONLY: [&str; 5] = [
+    "/proc/bus",
+    "/proc/fs",
+    "/proc/irq",
+    "/proc/sys",
+    "/proc/sysrq-trigger",
+];
 
 /// What the specification needs beside the container itself.
 #[derive(Debug, Default)]
@@ -55,7 +60,10 @@ pub fn generate(container: &Container, around: &Surroundings) -> ApiResult<Value
     let capabilities = capabilities::of(host);
     let (device_nodes, device_rules) = devices(host)?;
     let mut limits = resources::limits(&host.resources, around.swap_limit);
-    limits.insert("devices".to_owned(), json!(resources::device_rules(host, &device_rules)));
+    limits.insert(
+        "devices".to_owned(),
+        json!(resources::device_rules(host, &device_rules)),
+    );
     let mut linux = json!({
         "cgroupsPath": cgroup_path(container),
         "namespaces": namespaces(host, around),
@@ -70,7 +78,12 @@ pub fn generate(container: &Container, around: &Surroundings) -> ApiResult<Value
     if let Some(profile) = seccomp_profile(host, &capabilities)? {
         linux["seccomp"] = profile;
     }
-    if host.privileged || container.mounts.iter().any(|point| point.propagation.contains("shared")) {
+    if host.privileged
+        || container
+            .mounts
+            .iter()
+            .any(|point| point.propagation.contains("shared"))
+    {
         linux["rootfsPropagation"] = json!(propagation(container));
     }
     let mut spec = json!({
@@ -93,7 +106,12 @@ pub fn generate(container: &Container, around: &Surroundings) -> ApiResult<Value
 }
 
 fn propagation(container: &Container) -> &'static str {
-    let has = |word: &str| container.mounts.iter().any(|point| point.propagation.contains(word));
+    let has = |word: &str| {
+        container
+            .mounts
+            .iter()
+            .any(|point| point.propagation.contains(word))
+    };
     match () {
         () if has("shared") => "rshared",
         () if has("slave") => "rslave",
@@ -109,18 +127,27 @@ fn process(container: &Container, around: &Surroundings, capabilities: &[String]
     }
     args.push(container.path.clone());
     args.extend(container.args.iter().cloned());
-    let cwd = if config.working_dir.is_empty() { "/" } else { &config.working_dir };
+    // Others than root get theirs from files only, as under Docker.
+    let effective: &[String] = if around.user.uid == 0 {
+        capabilities
+    } else {
+        &[]
+    };
+    let cwd = if config.working_dir.is_empty() {
+        "/"
+    } else {
+        &config.working_dir
+    };
     let mut process = json!({
         "user": around.user,
         "args": args,
-        "env": environment(container, &around.user.home),
+        "env": environment(container, &around.user.home, config.tty, &[]),
         "cwd": cwd,
         "terminal": config.tty,
         "capabilities": {
             "bounding": capabilities,
-            // Others than root get theirs from files only, as under Docker.
-            "effective": if around.user.uid == 0 { capabilities } else { &[] },
-            "permitted": if around.user.uid == 0 { capabilities } else { &[] },
+            "effective": effective,
+            "permitted": effective,
         },
         "oomScoreAdj": host.oom_score_adj,
     });
@@ -128,7 +155,7 @@ fn process(container: &Container, around: &Surroundings, capabilities: &[String]
         let [height, width] = host.console_size;
         process["consoleSize"] = json!({ "height": height, "width": width });
     }
-    if security_option(host, "no-new-privileges").is_some_and(|value| matches!(value, "" | "true")) {
+    if no_new_privileges(host) {
         process["noNewPrivileges"] = json!(true);
     }
     let limits = rlimits(host, &around.default_ulimits);
@@ -139,13 +166,21 @@ fn process(container: &Container, around: &Surroundings, capabilities: &[String]
 }
 
 /// The user's variables over the defaults; one without `=` removes.
-fn environment(container: &Container, home: &str) -> Vec<String> {
-    let mut base = vec![PATH.to_owned(), format!("HOSTNAME={}", container.config.hostname)];
-    if container.config.tty {
+pub fn environment(container: &Container, home: &str, tty: bool, more: &[String]) -> Vec<String> {
+    let mut base = vec![
+        PATH.to_owned(),
+        format!("HOSTNAME={}", container.config.hostname),
+    ];
+    if tty {
         base.push("TERM=xterm".to_owned());
     }
-    let mut variables = overlay_environment(base, container.config.env.iter().flatten());
-    if !home.is_empty() && !variables.iter().any(|variable| variable.starts_with("HOME=")) {
+    let mut variables =
+        overlay_environment(base, container.config.env.iter().flatten().chain(more));
+    if !home.is_empty()
+        && !variables
+            .iter()
+            .any(|variable| variable.starts_with("HOME="))
+    {
         variables.push(format!("HOME={home}"));
     }
     variables
@@ -160,7 +195,10 @@ pub fn overlay_environment<'a>(
     for change in changes {
         match name_of(change) {
             None => base.retain(|have| name_of(have).as_deref() != Some(change)),
-            Some(name) => match base.iter_mut().find(|have| name_of(have).as_deref() == Some(&name)) {
+            Some(name) => match base
+                .iter_mut()
+                .find(|have| name_of(have).as_deref() == Some(&name))
+            {
                 Some(have) => have.clone_from(change),
                 None => base.push(change.clone()),
             },
@@ -197,18 +235,27 @@ fn namespaces(host: &HostConfig, around: &Surroundings) -> Vec<Value> {
 
 fn sysctls(host: &HostConfig, around: &Surroundings) -> Map<String, Value> {
     let mut map = Map::new();
-    let own_network = around.network_namespace.is_some() && !host.network_mode.starts_with("container:");
+    let own_network =
+        around.network_namespace.is_some() && !host.network_mode.starts_with("container:");
     if own_network {
         map.insert("net.ipv4.ip_unprivileged_port_start".into(), json!("0"));
         map.insert("net.ipv4.ping_group_range".into(), json!("0 2147483647"));
     }
-    map.extend(host.sysctls.iter().map(|(name, value)| (name.clone(), json!(value))));
+    map.extend(
+        host.sysctls
+            .iter()
+            .map(|(name, value)| (name.clone(), json!(value))),
+    );
     map
 }
 
 /// `/docker/<id>`, or under the parent that was asked for.
 pub fn cgroup_path(container: &Container) -> String {
-    let parent = container.host_config.resources.cgroup_parent.trim_matches('/');
+    let parent = container
+        .host_config
+        .resources
+        .cgroup_parent
+        .trim_matches('/');
     let parent = if parent.is_empty() { "docker" } else { parent };
     format!("/{parent}/{}", container.id)
 }
@@ -225,6 +272,10 @@ fn security_option<'a>(host: &'a HostConfig, name: &str) -> Option<&'a str> {
     })
 }
 
+pub fn no_new_privileges(host: &HostConfig) -> bool {
+    security_option(host, "no-new-privileges").is_some_and(|value| matches!(value, "" | "true"))
+}
+
 fn seccomp_profile(host: &HostConfig, capabilities: &[String]) -> ApiResult<Option<Value>> {
     match security_option(host, "seccomp") {
         Some("unconfined") => Ok(None),
@@ -239,9 +290,18 @@ fn seccomp_profile(host: &HostConfig, capabilities: &[String]) -> ApiResult<Opti
 pub fn check_security_options(host: &HostConfig) -> ApiResult<()> {
     for option in host.security_opt.iter().flatten() {
         let name = option.split(['=', ':']).next().unwrap_or_default();
-        let known = ["seccomp", "no-new-privileges", "apparmor", "label", "systempaths", "writable-cgroups"];
+        let known = [
+            "seccomp",
+            "no-new-privileges",
+            "apparmor",
+            "label",
+            "systempaths",
+            "writable-cgroups",
+        ];
         if !known.contains(&name) {
-            return Err(ApiError::bad_request(format!("invalid --security-opt 2: {option:?}")));
+            return Err(ApiError::bad_request(format!(
+                "invalid --security-opt 2: {option:?}"
+            )));
         }
     }
     Ok(())
@@ -266,10 +326,25 @@ fn rlimits(host: &HostConfig, defaults: &[super::config::Ulimit]) -> Vec<Value> 
 /// `nofile` → `RLIMIT_NOFILE`.
 pub fn rlimit_name(name: &str) -> Option<String> {
     const KNOWN: [&str; 15] = [
-        "core", "cpu", "data", "fsize", "locks", "memlock", "msgqueue", "nice", "nofile", "nproc", "rss",
-        "rtprio", "rttime", "sigpending", "stack",
+        "core",
+        "cpu",
+        "data",
+        "fsize",
+        "locks",
+        "memlock",
+        "msgqueue",
+        "nice",
+        "nofile",
+        "nproc",
+        "rss",
+        "rtprio",
+        "rttime",
+        "sigpending",
+        "stack",
     ];
-    KNOWN.contains(&name).then(|| format!("RLIMIT_{}", name.to_ascii_uppercase()))
+    KNOWN
+        .contains(&name)
+        .then(|| format!("RLIMIT_{}", name.to_ascii_uppercase()))
 }
 
 /// Nodes and cgroup rules of `--device`, or of every device of the guest for `--privileged`.
@@ -282,11 +357,19 @@ fn devices(host: &HostConfig) -> ApiResult<(Vec<Value>, Vec<Value>)> {
     for device in host.resources.devices.iter().flatten() {
         let source = &device.path_on_host;
         let gone = |why: String| {
-            ApiError::bad_request(format!("error gathering device information while adding custom device \"{source}\": {why}"))
+            ApiError::bad_request(format!(
+                "error gathering device information while adding custom device \"{source}\": {why}"
+            ))
         };
-        let target = if device.path_in_container.is_empty() { source } else { &device.path_in_container };
-        let real = std::fs::canonicalize(source).map_err(|_| gone("no such file or directory".to_owned()))?;
-        let node = device_node(&real, target).ok_or_else(|| gone("not a device node".to_owned()))?;
+        let target = if device.path_in_container.is_empty() {
+            source
+        } else {
+            &device.path_in_container
+        };
+        let real = std::fs::canonicalize(source)
+            .map_err(|_| gone("no such file or directory".to_owned()))?;
+        let node =
+            device_node(&real, target).ok_or_else(|| gone("not a device node".to_owned()))?;
         let access = match device.cgroup_permissions.as_str() {
             "" => "rwm",
             other => other,
@@ -327,7 +410,9 @@ fn guest_devices(folder: &Path, nodes: &mut Vec<Value>) {
         }
         match entry.file_type() {
             Ok(kind) if kind.is_dir() => guest_devices(&path, nodes),
-            Ok(kind) if !kind.is_symlink() => nodes.extend(device_node(&path, &path.to_string_lossy())),
+            Ok(kind) if !kind.is_symlink() => {
+                nodes.extend(device_node(&path, &path.to_string_lossy()))
+            }
             _ => {}
         }
     }
@@ -339,17 +424,25 @@ mod tests {
     use super::*;
 
     fn container(change: impl FnOnce(&mut Fixed)) -> Container {
-        let mut fixed = Fixed { id: "abc".into(), path: "sleep".into(), args: vec!["1".into()], ..Fixed::default() };
+        let mut fixed = Fixed {
+            id: "abc".into(),
+            path: "sleep".into(),
+            args: vec!["1".into()],
+            ..Fixed::default()
+        };
         fixed.config.hostname = "host1".into();
         fixed.host_config.shm_size = 64 << 20;
         change(&mut fixed);
-        Container { fixed, state: Default::default() }
+        Container::new(fixed, Default::default())
     }
 
     fn around() -> Surroundings {
         Surroundings {
             network_namespace: Some("/run/docker/netns/abc".into()),
-            user: user::User { home: "/root".into(), ..Default::default() },
+            user: user::User {
+                home: "/root".into(),
+                ..Default::default()
+            },
             ..Default::default()
         }
     }
@@ -359,9 +452,15 @@ mod tests {
         let spec = generate(&container(|_| {}), &around()).unwrap();
         assert_eq!(spec["process"]["args"], json!(["sleep", "1"]));
         assert_eq!(spec["process"]["cwd"], "/");
-        assert_eq!(spec["process"]["env"], json!([PATH, "HOSTNAME=host1", "HOME=/root"]));
+        assert_eq!(
+            spec["process"]["env"],
+            json!([PATH, "HOSTNAME=host1", "HOME=/root"])
+        );
         assert_eq!(spec["linux"]["cgroupsPath"], "/docker/abc");
-        assert_eq!(spec["linux"]["namespaces"][1], json!({ "type": "network", "path": "/run/docker/netns/abc" }));
+        assert_eq!(
+            spec["linux"]["namespaces"][1],
+            json!({ "type": "network", "path": "/run/docker/netns/abc" })
+        );
         assert_eq!(spec["linux"]["seccomp"]["defaultAction"], "SCMP_ACT_ERRNO");
         assert_eq!(spec["process"]["oomScoreAdj"], 0);
         assert_eq!(spec["hostname"], "host1");
@@ -371,21 +470,43 @@ mod tests {
     fn privileged_opens_and_others_lose_capabilities() {
         let spec = generate(&container(|c| c.host_config.privileged = true), &around()).unwrap();
         assert!(spec["linux"].get("seccomp").is_none());
-        assert_eq!(spec["process"]["capabilities"]["effective"].as_array().unwrap().len(), 41);
+        assert_eq!(
+            spec["process"]["capabilities"]["effective"]
+                .as_array()
+                .unwrap()
+                .len(),
+            41
+        );
         let mut web = around();
         web.user.uid = 1000;
         let spec = generate(&container(|_| {}), &web).unwrap();
         assert_eq!(spec["process"]["capabilities"]["effective"], json!([]));
-        assert_eq!(spec["process"]["capabilities"]["bounding"].as_array().unwrap().len(), 14);
+        assert_eq!(
+            spec["process"]["capabilities"]["bounding"]
+                .as_array()
+                .unwrap()
+                .len(),
+            14
+        );
     }
 
     #[test]
     fn init_goes_before_the_program() {
-        let surroundings = Surroundings { init: Some("/usr/bin/init".into()), ..around() };
+        let surroundings = Surroundings {
+            init: Some("/usr/bin/init".into()),
+            ..around()
+        };
         let spec = generate(&container(|_| {}), &surroundings).unwrap();
-        assert_eq!(spec["process"]["args"], json!(["/sbin/docker-init", "--", "sleep", "1"]));
+        assert_eq!(
+            spec["process"]["args"],
+            json!(["/sbin/docker-init", "--", "sleep", "1"])
+        );
         let mounts = spec["mounts"].as_array().unwrap();
-        assert!(mounts.iter().any(|mount| mount["destination"] == "/sbin/docker-init"));
+        assert!(
+            mounts
+                .iter()
+                .any(|mount| mount["destination"] == "/sbin/docker-init")
+        );
     }
 
     #[test]
@@ -395,10 +516,17 @@ mod tests {
             c.host_config.uts_mode = "host".into();
             c.host_config.ipc_mode = "container:x".into();
         });
-        let surroundings = Surroundings { ipc_peer: Some(7), ..Surroundings::default() };
+        let surroundings = Surroundings {
+            ipc_peer: Some(7),
+            ..Surroundings::default()
+        };
         let spec = generate(&host, &surroundings).unwrap();
-        let kinds: Vec<&str> =
-            spec["linux"]["namespaces"].as_array().unwrap().iter().filter_map(|ns| ns["type"].as_str()).collect();
+        let kinds: Vec<&str> = spec["linux"]["namespaces"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter_map(|ns| ns["type"].as_str())
+            .collect();
         assert_eq!(kinds, ["mount", "ipc", "cgroup"]);
         assert_eq!(spec["linux"]["namespaces"][1]["path"], "/proc/7/ns/ipc");
         assert!(spec.get("hostname").is_none());
@@ -408,12 +536,18 @@ mod tests {
     fn variables_replace_add_and_remove() {
         let own = |list: &[&str]| list.iter().map(|v| (*v).to_owned()).collect::<Vec<_>>();
         let changes = own(&["A=2", "C=3", "B"]);
-        assert_eq!(overlay_environment(own(&["A=1", "B=1"]), changes.iter()), own(&["A=2", "C=3"]));
+        assert_eq!(
+            overlay_environment(own(&["A=1", "B=1"]), changes.iter()),
+            own(&["A=2", "C=3"])
+        );
     }
 
     #[test]
     fn security_options_are_found_in_both_forms() {
-        let mut host = HostConfig { security_opt: Some(vec!["seccomp=unconfined".into()]), ..Default::default() };
+        let mut host = HostConfig {
+            security_opt: Some(vec!["seccomp=unconfined".into()]),
+            ..Default::default()
+        };
         assert!(seccomp_profile(&host, &[]).unwrap().is_none());
         host.security_opt = Some(vec!["no-new-privileges:true".into()]);
         assert_eq!(security_option(&host, "no-new-privileges"), Some("true"));

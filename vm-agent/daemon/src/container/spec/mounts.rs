@@ -26,12 +26,24 @@ fn system(host: &HostConfig, ipc_peer: Option<u32>) -> Vec<Value> {
     let plain = &["nosuid", "noexec", "nodev"];
     let mut mounts = vec![
         mount("/proc", "proc", "proc", plain),
-        mount("/dev", "tmpfs", "tmpfs", &["nosuid", "strictatime", "mode=755", "size=65536k"]),
+        mount(
+            "/dev",
+            "tmpfs",
+            "tmpfs",
+            &["nosuid", "strictatime", "mode=755", "size=65536k"],
+        ),
         mount(
             "/dev/pts",
             "devpts",
             "devpts",
-            &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"],
+            &[
+                "nosuid",
+                "noexec",
+                "newinstance",
+                "ptmxmode=0666",
+                "mode=0620",
+                "gid=5",
+            ],
         ),
         mount("/sys", "sysfs", "sysfs", sys),
         mount("/sys/fs/cgroup", "cgroup", "cgroup", cgroup),
@@ -43,7 +55,11 @@ fn system(host: &HostConfig, ipc_peer: Option<u32>) -> Vec<Value> {
         }
         (_, Some(pid)) => {
             mounts.push(mount("/dev/mqueue", "mqueue", "mqueue", plain));
-            mounts.push(bind("/dev/shm", &format!("/proc/{pid}/root/dev/shm"), &["rbind", "rprivate"]));
+            mounts.push(bind(
+                "/dev/shm",
+                &format!("/proc/{pid}/root/dev/shm"),
+                &["rbind", "rprivate"],
+            ));
         }
         ("none", _) => mounts.push(mount("/dev/mqueue", "mqueue", "mqueue", plain)),
         _ => {
@@ -84,9 +100,15 @@ fn users(point: &MountPoint) -> Value {
     if !point.rw {
         options.push("ro");
     }
-    let subpath = point.options.iter().find_map(|option| option.strip_prefix("subpath="));
+    let subpath = point
+        .options
+        .iter()
+        .find_map(|option| option.strip_prefix("subpath="));
     let source = match subpath {
-        Some(subpath) => Path::new(&point.source).join(subpath).to_string_lossy().into_owned(),
+        Some(subpath) => Path::new(&point.source)
+            .join(subpath)
+            .to_string_lossy()
+            .into_owned(),
         None => point.source.clone(),
     };
     bind(&point.destination, &source, &options)
@@ -97,7 +119,12 @@ fn destination(mount: &Value) -> &str {
 }
 
 /// All mounts, parents before children; the user's replace the system's at the same place.
-pub fn all(container: &Container, folder: &Path, init: Option<&Path>, ipc_peer: Option<u32>) -> Vec<Value> {
+pub fn all(
+    container: &Container,
+    folder: &Path,
+    init: Option<&Path>,
+    ipc_peer: Option<u32>,
+) -> Vec<Value> {
     let mut mounts = system(&container.host_config, ipc_peer);
     let mut own: Vec<Value> = container.mounts.iter().map(users).collect();
     for name in ["resolv.conf", "hostname", "hosts"] {
@@ -112,7 +139,11 @@ pub fn all(container: &Container, folder: &Path, init: Option<&Path>, ipc_peer: 
         }
     }
     if let Some(init) = init {
-        own.push(bind("/sbin/docker-init", &init.to_string_lossy(), &["bind", "ro"]));
+        own.push(bind(
+            "/sbin/docker-init",
+            &init.to_string_lossy(),
+            &["bind", "ro"],
+        ));
     }
     let dev_is_users = own.iter().any(|mount| destination(mount) == "/dev");
     mounts.retain(|mount| {
@@ -130,9 +161,12 @@ mod tests {
     use super::*;
 
     fn container(points: Vec<MountPoint>) -> Container {
-        let mut fixed = super::super::super::record::Fixed { mounts: points, ..Default::default() };
+        let mut fixed = super::super::super::record::Fixed {
+            mounts: points,
+            ..Default::default()
+        };
         fixed.host_config.shm_size = 64 << 20;
-        Container { fixed, state: Default::default() }
+        Container::new(fixed, Default::default())
     }
 
     fn point(kind: &str, destination: &str, options: &[&str]) -> MountPoint {
@@ -148,12 +182,26 @@ mod tests {
 
     #[test]
     fn the_users_mounts_replace_the_systems_and_come_in_depth_order() {
-        let points = vec![point("bind", "/a/b/c", &[]), point("bind", "/a", &[]), point("bind", "/dev/shm", &[])];
+        let points = vec![
+            point("bind", "/a/b/c", &[]),
+            point("bind", "/a", &[]),
+            point("bind", "/dev/shm", &[]),
+        ];
         let all = all(&container(points), Path::new("/nonexistent"), None, None);
         let places: Vec<&str> = all.iter().map(destination).collect();
         assert_eq!(
             places,
-            ["/proc", "/dev", "/dev/pts", "/sys", "/sys/fs/cgroup", "/dev/mqueue", "/a", "/dev/shm", "/a/b/c"]
+            [
+                "/proc",
+                "/dev",
+                "/dev/pts",
+                "/sys",
+                "/sys/fs/cgroup",
+                "/dev/mqueue",
+                "/a",
+                "/dev/shm",
+                "/a/b/c"
+            ]
         );
     }
 
@@ -161,11 +209,17 @@ mod tests {
     fn tmpfs_options_replace_defaults() {
         let table: [(&[&str], &[&str]); 3] = [
             (&[], &["noexec", "nosuid", "nodev"]),
-            (&["exec", "size=1m"], &["nosuid", "nodev", "exec", "size=1m"]),
+            (
+                &["exec", "size=1m"],
+                &["nosuid", "nodev", "exec", "size=1m"],
+            ),
             (&["rw", "noexec"], &["noexec", "nosuid", "nodev", "rw"]),
         ];
         for (options, expected) in table {
-            assert_eq!(users(&point("tmpfs", "/t", options))["options"], json!(expected));
+            assert_eq!(
+                users(&point("tmpfs", "/t", options))["options"],
+                json!(expected)
+            );
         }
     }
 }

@@ -20,7 +20,10 @@ pub fn limits(resources: &Resources, swap_limit: bool) -> Map<String, Value> {
         put("pids", Map::from_iter([("limit".to_owned(), json!(limit))]));
     }
     if resources.blkio_weight > 0 {
-        put("blockIO", Map::from_iter([("weight".to_owned(), json!(resources.blkio_weight))]));
+        put(
+            "blockIO",
+            Map::from_iter([("weight".to_owned(), json!(resources.blkio_weight))]),
+        );
     }
     out
 }
@@ -31,7 +34,10 @@ fn memory(resources: &Resources, swap_limit: bool) -> Map<String, Value> {
         part.insert("limit".to_owned(), json!(resources.memory));
     }
     if resources.memory_reservation > 0 {
-        part.insert("reservation".to_owned(), json!(resources.memory_reservation));
+        part.insert(
+            "reservation".to_owned(),
+            json!(resources.memory_reservation),
+        );
     }
     if resources.memory_swap != 0 && swap_limit {
         part.insert("swap".to_owned(), json!(resources.memory_swap));
@@ -54,7 +60,10 @@ fn cpu(resources: &Resources) -> Map<String, Value> {
         number("period", resources.cpu_period);
         number("quota", resources.cpu_quota);
     }
-    for (name, value) in [("cpus", &resources.cpuset_cpus), ("mems", &resources.cpuset_mems)] {
+    for (name, value) in [
+        ("cpus", &resources.cpuset_cpus),
+        ("mems", &resources.cpuset_mems),
+    ] {
         if !value.is_empty() {
             part.insert(name.to_owned(), json!(value));
         }
@@ -69,12 +78,29 @@ pub fn device_rules(host: &HostConfig, asked: &[Value]) -> Vec<Value> {
     }
     let mut rules = vec![json!({ "allow": false, "access": "rwm" })];
     // null, zero, full, random, urandom, tty, console, ptmx and the pseudo-terminals (OCI runtime spec, default devices).
-    for (major, minor) in [(1, 3), (1, 5), (1, 7), (1, 8), (1, 9), (5, 0), (5, 1), (5, 2)] {
-        rules.push(json!({ "allow": true, "type": "c", "major": major, "minor": minor, "access": "rwm" }));
+    for (major, minor) in [
+        (1, 3),
+        (1, 5),
+        (1, 7),
+        (1, 8),
+        (1, 9),
+        (5, 0),
+        (5, 1),
+        (5, 2),
+    ] {
+        rules.push(
+            json!({ "allow": true, "type": "c", "major": major, "minor": minor, "access": "rwm" }),
+        );
     }
     rules.push(json!({ "allow": true, "type": "c", "major": 136, "access": "rwm" }));
     rules.extend(asked.iter().cloned());
-    rules.extend(host.resources.device_cgroup_rules.iter().flatten().filter_map(|rule| parse_rule(rule)));
+    rules.extend(
+        host.resources
+            .device_cgroup_rules
+            .iter()
+            .flatten()
+            .filter_map(|rule| parse_rule(rule)),
+    );
     rules
 }
 
@@ -107,8 +133,14 @@ mod tests {
             ..Resources::default()
         };
         let got = Value::Object(limits(&resources, true));
-        assert_eq!(got["cpu"], json!({ "period": 100_000, "quota": 150_000, "cpus": "0" }));
-        assert_eq!(got["memory"], json!({ "limit": 64 << 20, "swap": 128 << 20 }));
+        assert_eq!(
+            got["cpu"],
+            json!({ "period": 100_000, "quota": 150_000, "cpus": "0" })
+        );
+        assert_eq!(
+            got["memory"],
+            json!({ "limit": 64 << 20, "swap": 128 << 20 })
+        );
         assert_eq!(got["pids"], json!({ "limit": 10 }));
         assert!(limits(&resources, false)["memory"].get("swap").is_none());
         assert!(limits(&Resources::default(), true).is_empty());

@@ -18,7 +18,11 @@ const ARCHITECTURES: &[&str] = &["SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH
 
 /// The default profile for a container with these capabilities (`CAP_…`).
 pub fn default_profile(capabilities: &[String]) -> Value {
-    let has = |name: &str| capabilities.iter().any(|have| have.strip_prefix("CAP_") == Some(name));
+    let has = |name: &str| {
+        capabilities
+            .iter()
+            .any(|have| have.strip_prefix("CAP_") == Some(name))
+    };
     let mut names = BTreeSet::new();
     let mut wanted = false;
     for line in TABLE.lines().filter(|line| !line.starts_with('#')) {
@@ -78,13 +82,19 @@ pub fn custom_profile(text: &str) -> ApiResult<Value> {
         if map.remove("archMap").is_some() {
             map.insert("architectures".to_owned(), json!(ARCHITECTURES));
         }
-        for rule in map.get_mut("syscalls").and_then(Value::as_array_mut).into_iter().flatten() {
+        for rule in map
+            .get_mut("syscalls")
+            .and_then(Value::as_array_mut)
+            .into_iter()
+            .flatten()
+        {
             if let Some(rule) = rule.as_object_mut() {
                 if let Some(name) = rule.remove("name").filter(|name| !name.is_null()) {
                     rule.insert("names".to_owned(), json!([name]));
                 }
                 rule.retain(|key, value| {
-                    !value.is_null() && matches!(key.as_str(), "names" | "action" | "errnoRet" | "args")
+                    !value.is_null()
+                        && matches!(key.as_str(), "names" | "action" | "errnoRet" | "args")
                 });
             }
         }
@@ -97,7 +107,10 @@ mod tests {
     use super::*;
 
     fn allowed(capabilities: &[&str]) -> Vec<String> {
-        let capabilities: Vec<String> = capabilities.iter().map(|name| format!("CAP_{name}")).collect();
+        let capabilities: Vec<String> = capabilities
+            .iter()
+            .map(|name| format!("CAP_{name}"))
+            .collect();
         let profile = default_profile(&capabilities);
         serde_json::from_value(profile["syscalls"][0]["names"].clone()).unwrap()
     }
@@ -108,14 +121,26 @@ mod tests {
         for name in ["read", "openat2", "futex", "execve", "rseq"] {
             assert!(none.iter().any(|n| n == name), "{name}");
         }
-        for (capability, name) in
-            [("SYS_ADMIN", "mount"), ("SYS_CHROOT", "chroot"), ("SYS_TIME", "clock_settime"), ("SYS_BOOT", "reboot")]
-        {
+        for (capability, name) in [
+            ("SYS_ADMIN", "mount"),
+            ("SYS_CHROOT", "chroot"),
+            ("SYS_TIME", "clock_settime"),
+            ("SYS_BOOT", "reboot"),
+        ] {
             assert!(!none.iter().any(|n| n == name), "{name}");
             assert!(allowed(&[capability]).iter().any(|n| n == name), "{name}");
         }
-        for never in ["socketcall", "kexec_load", "keyctl", "userfaultfd", "io_uring_setup"] {
-            assert!(!allowed(&["SYS_ADMIN"]).iter().any(|n| n == never), "{never}");
+        for never in [
+            "socketcall",
+            "kexec_load",
+            "keyctl",
+            "userfaultfd",
+            "io_uring_setup",
+        ] {
+            assert!(
+                !allowed(&["SYS_ADMIN"]).iter().any(|n| n == never),
+                "{never}"
+            );
         }
     }
 
