@@ -136,7 +136,7 @@ impl Sink {
 #[derive(Debug)]
 pub struct LogTask {
     shared: Arc<Shared>,
-    attach_path: PathBuf,
+    attach_path: Option<PathBuf>,
     accept: JoinHandle<()>,
     pumps: Vec<JoinHandle<()>>,
 }
@@ -166,7 +166,7 @@ impl LogTask {
         let accept = tokio::spawn(attach_server::accept(listener, shared.clone()));
         Ok(LogTask {
             shared,
-            attach_path,
+            attach_path: Some(attach_path),
             accept,
             pumps: Vec::new(),
         })
@@ -190,14 +190,23 @@ impl LogTask {
         self.pumps.clear();
     }
 
-    /// Takes what is left in the descriptors, tells readers the end, and gives them `linger` to
-    /// read the rest.
-    pub async fn finish(mut self, linger: Duration) {
+    /// Takes what is left in the descriptors and writes it to the file. A reader that holds the
+    /// pumps up for longer than `patience` loses output; the file never does.
+    pub async fn flush(&mut self, patience: Duration) {
         self.shared.stopping.send_replace(true);
-        // A pump that waits for a reader must not outlive the reader's time.
-        drop(timeout(linger, self.ended()).await);
+        if timeout(patience, self.ended()).await.is_err() {
+            self.shared.ring().release_readers();
+            self.shared.note_progress();
+            self.ended().await;
+        }
         self.shared.ring().finish();
         self.shared.news.send_replace(());
+        self.close_socket();
+    }
+
+    /// [Flushes](Self::flush), then gives attached readers `linger` to read the rest.
+    pub async fn finish(mut self, linger: Duration) {
+        self.flush(linger).await;
         let mut progress = self.shared.progress.subscribe();
         let drained = async {
             while self.shared.ring().readers() > 0 {
@@ -206,15 +215,22 @@ impl LogTask {
         };
         drop(timeout(linger, drained).await);
     }
+
+    /// Once only: by the next time the path may belong to the writer of the restarted container.
+    fn close_socket(&mut self) {
+        if let Some(path) = self.attach_path.take() {
+            self.accept.abort();
+            drop(std::fs::remove_file(path));
+        }
+    }
 }
 
 impl Drop for LogTask {
     fn drop(&mut self) {
-        self.accept.abort();
+        self.close_socket();
         for pump in &self.pumps {
             pump.abort();
         }
-        drop(std::fs::remove_file(&self.attach_path));
     }
 }
 

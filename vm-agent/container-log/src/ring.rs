@@ -97,6 +97,14 @@ impl Ring {
         self.finished = true;
     }
 
+    /// From now on nobody holds the container up.
+    pub(crate) fn release_readers(&mut self) {
+        for reader in self.readers.values_mut() {
+            reader.overflow = Overflow::Skip;
+        }
+        self.evict();
+    }
+
     /// All bytes so far.
     pub(crate) fn end(&self) -> u64 {
         self.end
