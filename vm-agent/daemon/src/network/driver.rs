@@ -203,6 +203,7 @@ fn address_endpoint(endpoint: &Endpoint, default_route: bool) -> Result<(), Driv
     let index = link::index(&mut socket, &endpoint.guest_link)
         .map_err(failed)?
         .ok_or_else(|| DriverError::LinkMissing(endpoint.guest_link.clone()))?;
+    link::up(&mut socket, index).map_err(failed)?;
     if let Some(address) = endpoint.address {
         link::add_address(&mut socket, index, address, endpoint.prefix).map_err(failed)?;
     }

@@ -138,7 +138,7 @@ pub struct Veth<'a> {
     pub mtu: Option<u32>,
 }
 
-/// Creates the pair, both ends up, with a single request.
+/// Creates the pair with a single request, our end up. The peer cannot be yet: `veth_open` wants the pair complete.
 pub fn create_veth(socket: &mut Socket, veth: &Veth) -> Result<(), NetlinkError> {
     let mut message = Message::new(
         RTM_NEWLINK,
@@ -154,7 +154,7 @@ pub fn create_veth(socket: &mut Socket, veth: &Veth) -> Result<(), NetlinkError>
     message.nest(IFLA_LINKINFO, |m| {
         m.text(IFLA_INFO_KIND, "veth").nest(IFLA_INFO_DATA, |m| {
             m.nest(VETH_INFO_PEER, |m| {
-                m.raw(&ifinfo(0, IFF_UP, IFF_UP))
+                m.raw(&ifinfo(0, 0, 0))
                     .text(IFLA_IFNAME, veth.peer_name)
                     .attr(IFLA_ADDRESS, &veth.peer_mac)
                     .u32(IFLA_NET_NS_FD, veth.peer_netns.as_raw_fd() as u32);

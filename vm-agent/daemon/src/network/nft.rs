@@ -292,15 +292,16 @@ impl Batch {
         self.next_set += 1;
         let id = self.next_set;
         self.push("create nf_tables set", NEWSET, NLM_F_CREATE, |m| {
-            let concatenated = key_type > 63;
-            // NFT_SET_MAP = 8, NFT_SET_CONCAT = 0x80
-            let flags = if data.is_some() { 8 } else { 0 } | if concatenated { 0x80 } else { 0 };
+            // NFT_SET_MAP. The flag for concatenations is only for those with intervals.
+            let flags = if data.is_some() { 8 } else { 0 };
             m.text(1, TABLE).text(2, name).be32(3, flags);
             m.be32(4, key_type).be32(5, key_len as u32);
             if let Some((len, kind)) = data {
                 m.be32(6, kind).be32(7, len);
             }
             m.be32(10, id);
+            // For people who list the table: nft prints names right when told the key's byte order.
+            m.attr(13, &[0, 4, 1, 0, 0, 0]);
         });
     }
 
