@@ -74,11 +74,7 @@ fn images_are_pulled_by_tag_and_by_digest() {
     let host = format!("host.docker.internal:{}", registry.port);
     let vm = Instance::new();
     expect_success(
-        &vm.longshore(&[
-            "settings",
-            "set",
-            &format!("engine.insecure-registries=[\"{host}\"]"),
-        ]),
+        &vm.longshore(&["settings", "set", &format!("insecure_registries+={host}")]),
         "declaring the registry insecure",
     );
     vm.start(&[]);

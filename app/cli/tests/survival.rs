@@ -88,14 +88,9 @@ fn containers_outlive_the_host_service() {
     let vm = shared();
     vm.docker(&["run", "-d", "--name", "steady", "busybox", "sleep", "1000"]);
     let pid = pid_of(vm, "steady");
-    let status = vm.longshore(&["status", "--json"]);
-    let status: serde_json::Value = serde_json::from_slice(&status.stdout).expect("status --json");
-    let service = status["service_pid"].as_u64().expect("service_pid");
+    let service = vm.host_pid().expect("a host service");
     // SAFETY: plain kill(2) on the process that the status names.
-    assert_eq!(
-        unsafe { libc::kill(i32::try_from(service).expect("a pid"), libc::SIGKILL) },
-        0
-    );
+    assert_eq!(unsafe { libc::kill(service, libc::SIGKILL) }, 0);
     vm.longshore(&["status"]);
     assert_eq!(pid_of(vm, "steady"), pid);
     vm.docker(&["rm", "-f", "steady"]);
@@ -124,9 +119,7 @@ fn after_a_killed_qemu_everything_is_found_again() {
                 .stdout,
         ) == "stays\n"
     });
-    let status = vm.longshore(&["status", "--json"]);
-    let status: serde_json::Value = serde_json::from_slice(&status.stdout).expect("status --json");
-    let qemu = status["qemu_pid"].as_u64().expect("qemu_pid");
+    let qemu = vm.status()["vm"]["qemu_pid"].as_u64().expect("qemu_pid");
     // SAFETY: plain kill(2) on the process that the status names.
     assert_eq!(
         unsafe { libc::kill(i32::try_from(qemu).expect("a pid"), libc::SIGKILL) },

@@ -94,10 +94,25 @@ impl Instance {
 
     /// Stops VM and host service; whatever is left is the test's to find.
     pub fn tear_down(&self) {
-        let _ = self
-            .longshore_command()
-            .args(["stop", "--service"])
-            .output();
+        let service = self.host_pid();
+        let _ = self.longshore_command().arg("stop").output();
+        if let Some(service) = service {
+            // SAFETY: plain kill(2) on the service of this home, which status named a moment ago.
+            unsafe { libc::kill(service, libc::SIGTERM) };
+        }
+    }
+
+    /// `longshore status --json`.
+    pub fn status(&self) -> serde_json::Value {
+        let output = self.longshore_command().args(["status", "--json"]).output();
+        serde_json::from_slice(&output.expect("longshore status").stdout).unwrap_or_default()
+    }
+
+    /// The host service's process, when it runs.
+    pub fn host_pid(&self) -> Option<i32> {
+        i32::try_from(self.status()["host_pid"].as_u64()?)
+            .ok()
+            .filter(|pid| *pid > 0)
     }
 
     pub fn docker_host(&self) -> String {
