@@ -1,3 +1,12 @@
-//! The VM process: finds and starts QEMU, speaks QMP, chooses the accelerator, owns the channel and the file servers.
+//! `longshore-vm`: owns one VM, from its start to its end.
 
-fn main() {}
+#[cfg(unix)]
+fn main() -> std::process::ExitCode {
+    longshore_vm::run::main()
+}
+
+#[cfg(not(unix))]
+fn main() {
+    eprintln!("longshore-vm does not run on this system yet");
+    std::process::exit(1);
+}

@@ -4,6 +4,7 @@ use crate::config::{Config, Options};
 use crate::container::Containers;
 use crate::error::ApiResult;
 use crate::event::Events;
+use crate::exec::Execs;
 use crate::image::Images;
 use crate::network::Networks;
 use crate::supervisor::Supervisor;
@@ -27,6 +28,7 @@ pub struct Daemon {
     pub events: Events,
     pub engine_id: String,
     pub containers: Containers,
+    pub execs: Execs,
     pub networks: Networks,
     pub images: Images,
     pub volumes: Volumes,
@@ -45,6 +47,7 @@ impl Daemon {
         };
         let daemon = Daemon {
             containers: Containers::open(&parts).await?,
+            execs: Execs::default(),
             networks: Networks::open(&parts).await?,
             images: Images::open(&parts).await?,
             volumes: Volumes::open(&parts).await?,
@@ -53,7 +56,9 @@ impl Daemon {
             events: parts.events,
             engine_id: parts.engine_id,
         };
-        Ok(Arc::new(daemon))
+        let daemon = Arc::new(daemon);
+        tokio::spawn(crate::container::reconcile::run(daemon.clone()));
+        Ok(daemon)
     }
 
     /// `SIGHUP`: settings are read again, and everyone told.

@@ -3,8 +3,8 @@
 use crate::config::NAMESPACE;
 use crate::error::{ApiError, ApiResult};
 use crate::trace_context;
-use containerd_client::services::v1 as services;
 use hyper_util::rt::TokioIo;
+use longshore_supervisor_api::services::v1 as services;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::net::UnixStream;
@@ -16,8 +16,8 @@ use tonic::{Code, Request, Status};
 
 /// The messages of containerd's API.
 pub mod api {
-    pub use containerd_client::services::v1::*;
-    pub use containerd_client::{events, types};
+    pub use longshore_supervisor_api::services::v1::*;
+    pub use longshore_supervisor_api::{events, types};
 }
 
 /// A restarting supervisor is waited for this long.

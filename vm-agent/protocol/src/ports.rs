@@ -35,6 +35,8 @@ pub mod contract {
     pub const CLOSE_FIRST: u32 = CONTRACT_TEST + 4;
     /// Reads one line, then drops the stream without reading on (a peer that vanishes in mid-stream).
     pub const VANISH: u32 = CONTRACT_TEST + 5;
+    /// Reads one line, then the agent aborts (a peer whose process dies).
+    pub const DIE: u32 = CONTRACT_TEST + 6;
     /// Nobody listens here.
     pub const NOBODY: u32 = CONTRACT_TEST + 99;
 

@@ -1,0 +1,233 @@
+//! QEMU's command line.
+
+use std::path::Path;
+
+use longshore_protocol::config::{
+    CHANNEL_PARAMETER, DATA_DISK_SERIAL, ROOT_DISK_SERIAL, SELFTEST_PARAMETER, SERIAL_PORT_NAME,
+};
+
+use crate::accelerator::Accelerator;
+
+/// Empty slots for shares that come while the guest runs.
+pub const SPARE_PORTS: usize = 8;
+/// First slot number; QEMU wants a chassis number for each port.
+const FIRST_CHASSIS: usize = 1;
+
+/// All that a VM's command line depends on.
+pub struct Machine<'a> {
+    pub accelerator: Accelerator,
+    pub cpus: u32,
+    pub memory_bytes: u64,
+    pub kernel: &'a Path,
+    pub initramfs: &'a Path,
+    pub root: &'a Path,
+    pub data: &'a Path,
+    pub selftest: bool,
+    pub channel: ChannelArguments<'a>,
+    /// Descriptor of the monitor's socket in QEMU.
+    pub monitor_fd: i32,
+    pub shares: &'a [ShareArguments<'a>],
+}
+
+pub enum ChannelArguments<'a> {
+    /// Descriptor of the port's socket in QEMU.
+    Serial { fd: i32 },
+    /// vhost-user socket of our device.
+    Vsock { socket: &'a Path, cid: u64 },
+}
+
+pub struct ShareArguments<'a> {
+    pub tag: &'a str,
+    pub socket: &'a Path,
+}
+
+/// The whole command line after the program's name.
+pub fn build(machine: &Machine<'_>) -> Vec<String> {
+    let mut arguments = Arguments::default();
+    arguments.base(machine);
+    arguments.boot(machine);
+    arguments.disks(machine);
+    arguments.devices(machine);
+    arguments.channel(&machine.channel);
+    arguments.ports(machine.shares);
+    arguments.0
+}
+
+/// A value inside a comma-separated option: commas are doubled (QEMU's `qemu-options`, `-drive file=`).
+pub fn escape(path: &Path) -> String {
+    path.display().to_string().replace(',', ",,")
+}
+
+#[derive(Default)]
+struct Arguments(Vec<String>);
+
+impl Arguments {
+    fn add(&mut self, option: &str, value: impl Into<String>) {
+        self.0.push(option.into());
+        self.0.push(value.into());
+    }
+
+    fn base(&mut self, machine: &Machine<'_>) {
+        self.0
+            .extend(["-nodefaults", "-no-user-config", "-no-reboot"].map(String::from));
+        self.add("-display", "none");
+        self.add("-name", "longshore");
+        // Legacy devices cost boot time under emulation, and nobody uses them.
+        let board = if cfg!(target_arch = "x86_64") {
+            "q35,usb=off,vmport=off,smbus=off,sata=off"
+        } else {
+            "virt"
+        };
+        let memory = machine.memory_bytes;
+        if cfg!(target_os = "linux") {
+            // vhost-user devices need memory that they can map.
+            self.add("-machine", format!("{board},memory-backend=memory"));
+            self.add(
+                "-object",
+                format!("memory-backend-memfd,id=memory,size={memory},share=on"),
+            );
+        } else {
+            self.add("-machine", board);
+        }
+        self.0
+            .extend(machine.accelerator.arguments().map(String::from));
+        self.add("-smp", machine.cpus.to_string());
+        self.add("-m", format!("{}M", memory >> 20));
+        self.add(
+            "-chardev",
+            format!("socket,id=monitor,fd={}", machine.monitor_fd),
+        );
+        self.add("-mon", "chardev=monitor,mode=control");
+    }
+
+    fn boot(&mut self, machine: &Machine<'_>) {
+        self.add("-kernel", machine.kernel.display().to_string());
+        self.add("-initrd", machine.initramfs.display().to_string());
+        let channel = match machine.channel {
+            ChannelArguments::Serial { .. } => "serial",
+            ChannelArguments::Vsock { .. } => "vsock",
+        };
+        let console = if cfg!(target_arch = "x86_64") {
+            "ttyS0"
+        } else {
+            "ttyAMA0"
+        };
+        // loglevel=6 shows the kernel's banner, the first sign of life, and little else.
+        let mut line =
+            format!("console={console} loglevel=6 panic=-1 {CHANNEL_PARAMETER}={channel}");
+        if machine.selftest {
+            line.push_str(&format!(" {SELFTEST_PARAMETER}=1"));
+        }
+        self.add("-append", line);
+        // QEMU's stdout is a pipe to us.
+        self.add("-chardev", "stdio,id=console,signal=off");
+        self.add("-serial", "chardev:console");
+    }
+
+    fn disks(&mut self, machine: &Machine<'_>) {
+        let root = escape(machine.root);
+        self.add(
+            "-drive",
+            format!("if=none,id=root,format=raw,read-only=on,file={root}"),
+        );
+        self.add(
+            "-device",
+            format!("virtio-blk-pci,drive=root,serial={ROOT_DISK_SERIAL}"),
+        );
+        let data = escape(machine.data);
+        // A write that fails on a full host disk stops the CPUs instead of reaching the guest's file system.
+        self.add(
+            "-drive",
+            format!(
+                "if=none,id=data,format=raw,cache=writeback,discard=unmap,detect-zeroes=unmap,\
+                 werror=stop,rerror=stop,file={data}"
+            ),
+        );
+        self.add(
+            "-device",
+            format!("virtio-blk-pci,id=data-disk,drive=data,serial={DATA_DISK_SERIAL}"),
+        );
+    }
+
+    fn devices(&mut self, _machine: &Machine<'_>) {
+        self.add("-netdev", "user,id=net");
+        // The option ROM costs seconds under emulation.
+        self.add("-device", "virtio-net-pci,netdev=net,romfile=");
+        self.add("-device", "virtio-rng-pci");
+        self.add("-device", "virtio-balloon-pci,free-page-reporting=on");
+    }
+
+    fn channel(&mut self, channel: &ChannelArguments<'_>) {
+        match channel {
+            ChannelArguments::Serial { fd } => {
+                self.add("-chardev", format!("socket,id=channel,fd={fd}"));
+                self.add("-device", "virtio-serial-pci");
+                self.add(
+                    "-device",
+                    format!("virtserialport,chardev=channel,name={SERIAL_PORT_NAME}"),
+                );
+            }
+            ChannelArguments::Vsock { socket, cid } => {
+                let socket = escape(socket);
+                self.add("-chardev", format!("socket,id=channel,path={socket}"));
+                self.add(
+                    "-device",
+                    format!("vhost-user-vsock-pci,chardev=channel,guest-cid={cid}"),
+                );
+            }
+        }
+    }
+
+    fn ports(&mut self, shares: &[ShareArguments<'_>]) {
+        for slot in 0..SPARE_PORTS {
+            let chassis = FIRST_CHASSIS + slot;
+            self.add(
+                "-device",
+                format!("pcie-root-port,id=port{slot},chassis={chassis}"),
+            );
+        }
+        for (slot, share) in shares.iter().enumerate() {
+            let (tag, socket) = (share.tag, escape(share.socket));
+            self.add("-chardev", format!("socket,id=share-{slot},path={socket}"));
+            self.add(
+                "-device",
+                format!("vhost-user-fs-pci,id=share-{slot},bus=port{slot},chardev=share-{slot},tag={tag}"),
+            );
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_with_commas_and_the_chosen_channel_arrive() {
+        let machine = Machine {
+            accelerator: Accelerator::Tcg,
+            cpus: 3,
+            memory_bytes: 512 << 20,
+            kernel: Path::new("/k"),
+            initramfs: Path::new("/i"),
+            root: Path::new("/r"),
+            data: Path::new("/a,b/data.img"),
+            selftest: true,
+            channel: ChannelArguments::Serial { fd: 4 },
+            monitor_fd: 3,
+            shares: &[ShareArguments {
+                tag: "home",
+                socket: Path::new("/s"),
+            }],
+        };
+        let line = build(&machine).join(" ");
+        for part in [
+            "file=/a,,b/data.img",
+            "-smp 3 -m 512M",
+            "longshore.channel=serial longshore.selftest=1",
+            "socket,id=channel,fd=4",
+            "bus=port0,chardev=share-0,tag=home",
+        ] {
+            assert!(line.contains(part), "{part} in {line}");
+        }
+    }
+}

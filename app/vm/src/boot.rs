@@ -1,0 +1,272 @@
+//! One attempt to boot: QEMU's process, its monitor, the channel, and the guest's first words.
+
+use std::{
+    os::unix::net::UnixStream as StdUnixStream,
+    path::PathBuf,
+    process::ExitStatus,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use longshore_channel::{Channel, serial::SerialChannel};
+use tokio::{
+    net::UnixStream,
+    process::{Child, Command},
+    sync::{mpsc, watch},
+    time::timeout,
+};
+
+use crate::{
+    accelerator::Accelerator,
+    arguments::{self, ChannelArguments, Machine, ShareArguments},
+    config::{ChannelChoice, VmConfig},
+    console::Console,
+    control::{Stage, StageTime},
+    guest::{self, GuestError},
+    image::GuestImage,
+    process,
+    qemu::Qemu,
+    qmp::{self, Event, Qmp, QmpError},
+    share::Shares,
+};
+
+/// QEMU answers its monitor as soon as its devices are made.
+const MONITOR_LIMIT: Duration = Duration::from_secs(20);
+/// An emulated guest on a busy machine; a real accelerator has `accelerator::PROBE_LIMIT`.
+const TCG_KERNEL_LIMIT: Duration = Duration::from_secs(30);
+/// From the kernel's first byte to the agent's answer.
+const AGENT_LIMIT: Duration = Duration::from_secs(60);
+
+pub type Monitor = Qmp<UnixStream>;
+
+/// A guest whose agent has answered.
+pub struct Guest {
+    pub child: Child,
+    pub pid: u32,
+    pub monitor: Arc<Monitor>,
+    pub events: mpsc::Receiver<Event>,
+    pub channel: Arc<dyn Channel>,
+    pub accelerator: Accelerator,
+    pub stages: Vec<StageTime>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum BootError {
+    #[error("make a socket pair for QEMU: {0}")]
+    SocketPair(#[source] std::io::Error),
+    #[error("start {program}: {source}", program = program.display())]
+    Spawn {
+        program: PathBuf,
+        source: std::io::Error,
+    },
+    #[error("QEMU ended at once ({status}): {line}")]
+    Ended { status: String, line: String },
+    #[error("QEMU's monitor did not answer within {}", seconds(*.0))]
+    NoMonitor(Duration),
+    #[error(transparent)]
+    Monitor(#[from] QmpError),
+    #[error("no guest showed a sign of life within {}", seconds(*.0))]
+    NoLife(Duration),
+    #[error("the guest's agent did not answer within {}", seconds(*.0))]
+    NoAgent(Duration),
+    #[error("the first words with the guest: {0}")]
+    Agent(#[from] GuestError),
+    #[error("this channel is not available here: {0}")]
+    Channel(String),
+}
+
+fn seconds(duration: Duration) -> String {
+    format!("{:.1} s", duration.as_secs_f64())
+}
+
+impl BootError {
+    /// The stage in which it happened.
+    pub fn stage(&self) -> Stage {
+        match self {
+            Self::NoLife(_) => Stage::Kernel,
+            Self::NoAgent(_) | Self::Agent(_) => Stage::Channel,
+            _ => Stage::Qemu,
+        }
+    }
+}
+
+/// What every attempt is made from.
+pub struct Recipe<'a> {
+    pub config: &'a VmConfig,
+    pub qemu: &'a Qemu,
+    pub image: &'a GuestImage,
+    pub initramfs: PathBuf,
+    pub data: PathBuf,
+    pub console: &'a Console,
+    pub shares: &'a Shares,
+    /// Told as stages are reached.
+    pub stage: &'a (dyn Fn(Stage) + Send + Sync),
+}
+
+/// The time since the last stage ended.
+struct Clock {
+    since: Instant,
+    stages: Vec<StageTime>,
+}
+
+impl Clock {
+    fn done(&mut self, stage: Stage) {
+        let ms = self.since.elapsed().as_millis() as u64;
+        self.since = Instant::now();
+        self.stages.push(StageTime { stage, ms });
+    }
+}
+
+/// Boots on one accelerator, within limits. On an error QEMU is gone again.
+pub async fn boot(
+    recipe: &Recipe<'_>,
+    accelerator: Accelerator,
+    kernel_limit: Option<Duration>,
+) -> Result<Guest, BootError> {
+    let mut clock = Clock {
+        since: Instant::now(),
+        stages: Vec::new(),
+    };
+    (recipe.stage)(Stage::Qemu);
+    recipe.console.lines.clear();
+    recipe.console.errors.clear();
+    let mut started = start(recipe, accelerator)?;
+    let greeted = timeout(MONITOR_LIMIT, qmp::connect(started.monitor));
+    let (monitor, events) = tokio::select! {
+        greeted = greeted => match greeted {
+            Ok(Ok(greeted)) => greeted,
+            // Its stderr says more than a closed socket.
+            Ok(Err(error)) => match timeout(Duration::from_secs(1), started.child.wait()).await {
+                Ok(status) => return Err(ended(recipe, status).await),
+                Err(_) => return Err(error.into()),
+            },
+            Err(_) => return Err(BootError::NoMonitor(MONITOR_LIMIT)),
+        },
+        status = started.child.wait() => return Err(ended(recipe, status).await),
+    };
+    clock.done(Stage::Qemu);
+    (recipe.stage)(Stage::Kernel);
+    let limit = kernel_limit.unwrap_or(TCG_KERNEL_LIMIT);
+    tokio::select! {
+        life = timeout(limit, started.life.wait_for(|life| *life)) => match life {
+            Ok(Ok(_)) => {}
+            Ok(Err(_)) => return Err(ended(recipe, started.child.wait().await).await),
+            Err(_) => return Err(BootError::NoLife(limit)),
+        },
+        status = started.child.wait() => return Err(ended(recipe, status).await),
+    }
+    clock.done(Stage::Kernel);
+    (recipe.stage)(Stage::Channel);
+    tokio::select! {
+        hello = timeout(AGENT_LIMIT, guest::hello(&*started.channel)) => match hello {
+            Ok(hello) => hello?,
+            Err(_) => return Err(BootError::NoAgent(AGENT_LIMIT)),
+        },
+        status = started.child.wait() => return Err(ended(recipe, status).await),
+    }
+    clock.done(Stage::Channel);
+    Ok(Guest {
+        pid: started.pid,
+        child: started.child,
+        monitor: Arc::new(monitor),
+        events,
+        channel: started.channel,
+        accelerator,
+        stages: clock.stages,
+    })
+}
+
+struct Started {
+    child: Child,
+    pid: u32,
+    monitor: UnixStream,
+    channel: Arc<dyn Channel>,
+    life: watch::Receiver<bool>,
+}
+
+/// A connected pair: our end, and the one that QEMU inherits.
+fn socket_pair() -> Result<(UnixStream, StdUnixStream), BootError> {
+    let pair = || {
+        let (ours, theirs) = StdUnixStream::pair()?;
+        ours.set_nonblocking(true)?;
+        Ok((UnixStream::from_std(ours)?, theirs))
+    };
+    pair().map_err(BootError::SocketPair)
+}
+
+fn start(recipe: &Recipe<'_>, accelerator: Accelerator) -> Result<Started, BootError> {
+    let (monitor, monitor_far) = socket_pair()?;
+    let (port, port_far) = socket_pair()?;
+    let channel: Arc<dyn Channel> = match recipe.config.channel {
+        ChannelChoice::Auto | ChannelChoice::Serial => Arc::new(SerialChannel::new(port)),
+        ChannelChoice::Vsock => return Err(BootError::Channel("vsock is not built".into())),
+    };
+    let shares: Vec<ShareArguments<'_>> = recipe
+        .shares
+        .list()
+        .iter()
+        .map(|share| ShareArguments {
+            tag: &share.tag,
+            socket: &share.socket,
+        })
+        .collect();
+    let arguments = arguments::build(&Machine {
+        accelerator,
+        cpus: recipe.config.cpus,
+        memory_bytes: recipe.config.memory_bytes,
+        kernel: &recipe.image.kernel,
+        initramfs: &recipe.initramfs,
+        root: &recipe.image.root,
+        data: &recipe.data,
+        selftest: recipe.config.selftest,
+        channel: ChannelArguments::Serial {
+            fd: process::FIRST_FD + 1,
+        },
+        monitor_fd: process::FIRST_FD,
+        shares: &shares,
+    });
+    tracing::info!(program = %recipe.qemu.program.display(), arguments = arguments.join(" "), "start QEMU");
+    let mut command = Command::new(&recipe.qemu.program);
+    command.args(arguments);
+    command
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped());
+    let mut child =
+        process::spawn(command, vec![monitor_far.into(), port_far.into()]).map_err(|source| {
+            BootError::Spawn {
+                program: recipe.qemu.program.clone(),
+                source,
+            }
+        })?;
+    let (life_sender, life) = watch::channel(false);
+    if let Some(stdout) = child.stdout.take() {
+        let console = recipe.console.clone();
+        tokio::spawn(async move { console.follow(stdout, life_sender).await });
+    }
+    if let Some(stderr) = child.stderr.take() {
+        let console = recipe.console.clone();
+        tokio::spawn(async move { console.follow_errors(stderr).await });
+    }
+    let pid = child.id().unwrap_or(0);
+    Ok(Started {
+        child,
+        pid,
+        monitor,
+        channel,
+        life,
+    })
+}
+
+/// QEMU is gone: its exit status, and the last line that it said.
+async fn ended(recipe: &Recipe<'_>, status: std::io::Result<ExitStatus>) -> BootError {
+    // The reader of its stderr runs on this thread; let it take what is there.
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    let line = recipe
+        .console
+        .errors
+        .get()
+        .pop()
+        .unwrap_or_else(|| "it said nothing".into());
+    let status = status.map_or_else(|error| error.to_string(), |status| status.to_string());
+    BootError::Ended { status, line }
+}
