@@ -37,6 +37,8 @@ pub use model::{
     PortMap,
 };
 
+pub(crate) use store::write_durably;
+
 use driver::Kernel;
 use ipam::AddressPool;
 use model::Sandbox;

@@ -1,19 +1,8 @@
-//! Volumes of the Docker API.
+//! Volumes of the Docker API: folders under the data root that outlive containers.
 
-use crate::error::ApiResult;
-use crate::http_message::ApiRequest;
-use crate::router::Routed;
-use crate::state::{Daemon, Parts};
-use std::sync::Arc;
+mod api;
+mod copy_up;
+mod store;
 
-pub struct Volumes;
-
-impl Volumes {
-    pub async fn open(_parts: &Parts) -> ApiResult<Self> {
-        Ok(Volumes)
-    }
-}
-
-pub fn route(_daemon: Arc<Daemon>, request: ApiRequest) -> Routed {
-    Routed::NotMine(request)
-}
+pub use api::{disk_usage, route};
+pub use store::{Volume, Volumes};
