@@ -221,6 +221,7 @@ impl Container {
         }
         let pid = read_pid(pid_file)?;
         process.set_pid(pid);
+        process.stdio.lock().await.connect_stdin()?;
         Ok(self.runtime.reaper.watch(pid))
     }
 
