@@ -1,1 +1,23 @@
 //! The background host service: VM life cycle, settings, docker socket, ports, shares.
+//!
+//! It does not know QEMU (that is `longshore-vm`) nor Docker's API (that is the guest's daemon, but for one look at `/version`).
+
+pub mod api;
+mod channel;
+pub mod docker_proxy;
+mod doctor;
+mod engine;
+mod guest;
+mod image;
+pub mod listener;
+mod logs;
+mod machine;
+mod operation;
+mod phase;
+mod ports;
+pub mod service;
+pub mod settings_file;
+mod shares;
+mod splice;
+mod vm;
+mod vm_process;

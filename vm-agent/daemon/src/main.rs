@@ -1,3 +1,47 @@
-//! The Docker Engine API: containers, images, networks, volumes, logs, events, restart policies.
+//! `longshore-daemon`: the Docker Engine API on a unix socket.
 
-fn main() {}
+use anyhow::Context;
+use clap::Parser;
+use longshore_daemon::config::Options;
+use longshore_daemon::{Daemon, docker_init, server};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+fn main() -> anyhow::Result<()> {
+    let name = std::env::args_os().next().unwrap_or_default();
+    if std::path::Path::new(&name)
+        .file_name()
+        .is_some_and(|name| name == docker_init::NAME)
+    {
+        std::process::exit(docker_init::run());
+    }
+    longshore_trace::init("daemon").context("setting up the log")?;
+    let options = Options::parse();
+    // Two workers: the guest has few CPUs, and each worker costs memory.
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()?;
+    runtime.block_on(run(options))
+}
+
+async fn run(options: Options) -> anyhow::Result<()> {
+    let listener = server::listen(&options.address).context("listening for the Docker API")?;
+    let daemon = Daemon::open(options)
+        .await
+        .context("opening the daemon's state")?;
+    let stop = CancellationToken::new();
+    let mut hangup = signal(SignalKind::hangup())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let server = tokio::spawn(server::serve(daemon.clone(), listener, stop.clone()));
+    loop {
+        tokio::select! {
+            _ = hangup.recv() => daemon.reload(),
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+        }
+    }
+    stop.cancel();
+    server.await.context("serving the Docker API")
+}

@@ -1,3 +1,46 @@
 //! containerd's part: content, images, snapshots, containers, tasks, events, garbage collection.
 
-fn main() {}
+use std::path::PathBuf;
+
+use anyhow::Context;
+use clap::Parser;
+use longshore_supervisor::core::{Core, Paths};
+use longshore_supervisor::listen::Listeners;
+
+/// Serves containerd's API.
+#[derive(Parser)]
+#[command(name = "longshore-supervisor", version)]
+struct Arguments {
+    /// What lasts: content, snapshots, metadata
+    #[arg(long, default_value = "/var/lib/containerd")]
+    root: PathBuf,
+    /// What a reboot clears: bundles
+    #[arg(long, default_value = "/run/containerd")]
+    state: PathBuf,
+    /// gRPC socket; the ttrpc socket has `.ttrpc` behind it. Bound unless init passed the listeners
+    #[arg(long, default_value = "/run/containerd/containerd.sock")]
+    address: PathBuf,
+}
+
+fn main() -> anyhow::Result<()> {
+    let arguments = Arguments::parse();
+    longshore_trace::init("supervisor")?;
+    let listeners = Listeners::open(&arguments.address)?;
+    let paths = Paths {
+        root: arguments.root,
+        state: arguments.state,
+        address: arguments.address,
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .max_blocking_threads(32)
+        .thread_keep_alive(std::time::Duration::from_secs(2))
+        .enable_all()
+        .build()
+        .context("starting the runtime")?;
+    runtime.block_on(async {
+        let core = Core::open(paths)?;
+        longshore_supervisor::serve::serve(core, listeners).await?;
+        Ok(())
+    })
+}

@@ -1,0 +1,234 @@
+//! One booted instance of Longshore for a test binary, driven as a user would: `longshore` and the real `docker`.
+
+#![allow(dead_code)] // each test binary uses its part
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+/// The longest that a step may take before the test fails; emulation on a loaded machine is slow.
+pub const PATIENCE: Duration = Duration::from_secs(120);
+
+/// A LONGSHORE_HOME of its own, stopped and removed at the end.
+pub struct Instance {
+    pub home: tempfile::TempDir,
+}
+
+/// The instance that the tests of one binary share: booted once, stopped when the process ends.
+pub fn shared() -> &'static Instance {
+    static SHARED: OnceLock<Instance> = OnceLock::new();
+    extern "C" fn stop() {
+        if let Some(instance) = SHARED.get() {
+            instance.tear_down();
+        }
+    }
+    SHARED.get_or_init(|| {
+        let instance = Instance::new();
+        instance.start(&[]);
+        instance.load("busybox");
+        // SAFETY: `stop` is an extern "C" function without arguments that does not unwind on purpose.
+        assert_eq!(unsafe { libc::atexit(stop) }, 0);
+        instance
+    })
+}
+
+/// Top of the repository.
+pub fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../..")
+        .canonicalize()
+        .expect("the repository")
+}
+
+fn programs() -> &'static Path {
+    Path::new(env!("CARGO_BIN_EXE_longshore"))
+        .parent()
+        .expect("a folder of programs")
+}
+
+/// An archive made by scripts/images.
+pub fn image_archive(name: &str) -> PathBuf {
+    let target = programs().parent().expect("the target folder");
+    let path = target.join("test-images").join(format!("{name}.tar"));
+    assert!(
+        path.exists(),
+        "{} is missing: run scripts/images {name}",
+        path.display()
+    );
+    path
+}
+
+impl Instance {
+    pub fn new() -> Self {
+        Self {
+            home: tempfile::Builder::new()
+                .prefix("longshore-")
+                .tempdir()
+                .expect("a home"),
+        }
+    }
+
+    /// `longshore ARGUMENTS` on this instance.
+    pub fn longshore(&self, arguments: &[&str]) -> Output {
+        let mut command = self.longshore_command();
+        command.args(arguments);
+        finish(command, &format!("longshore {}", arguments.join(" ")))
+    }
+
+    pub fn longshore_command(&self) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_longshore"));
+        command
+            .env("LONGSHORE_HOME", self.home.path())
+            .env("DOCKER_CONFIG", self.home.path().join("docker-config"))
+            .env_remove("DOCKER_HOST")
+            .stdin(Stdio::null());
+        command
+    }
+
+    pub fn start(&self, flags: &[&str]) {
+        let mut words = vec!["start"];
+        words.extend(flags);
+        expect_success(&self.longshore(&words), "longshore start");
+    }
+
+    /// Stops VM and host service; whatever is left is the test's to find.
+    pub fn tear_down(&self) {
+        let service = self.host_pid();
+        let _ = self.longshore_command().arg("stop").output();
+        if let Some(service) = service {
+            // SAFETY: plain kill(2) on the service of this home, which status named a moment ago.
+            unsafe { libc::kill(service, libc::SIGTERM) };
+        }
+    }
+
+    /// `longshore status --json`.
+    pub fn status(&self) -> serde_json::Value {
+        let output = self.longshore_command().args(["status", "--json"]).output();
+        serde_json::from_slice(&output.expect("longshore status").stdout).unwrap_or_default()
+    }
+
+    /// The host service's process, when it runs.
+    pub fn host_pid(&self) -> Option<i32> {
+        i32::try_from(self.status()["host_pid"].as_u64()?)
+            .ok()
+            .filter(|pid| *pid > 0)
+    }
+
+    pub fn docker_host(&self) -> String {
+        let output = self.longshore(&["docker-host"]);
+        expect_success(&output, "longshore docker-host");
+        text(&output.stdout).trim().to_owned()
+    }
+
+    pub fn docker_command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new("docker");
+        command
+            .args(arguments)
+            .env("DOCKER_HOST", self.docker_host())
+            .env("DOCKER_CONFIG", self.home.path().join("docker-config"))
+            .stdin(Stdio::null());
+        command
+    }
+
+    /// `docker ARGUMENTS`, whatever its outcome.
+    pub fn docker_output(&self, arguments: &[&str]) -> Output {
+        finish(
+            self.docker_command(arguments),
+            &format!("docker {}", arguments.join(" ")),
+        )
+    }
+
+    /// `docker ARGUMENTS`, which must succeed; its standard output, trimmed.
+    pub fn docker(&self, arguments: &[&str]) -> String {
+        let output = self.docker_output(arguments);
+        expect_success(&output, &format!("docker {}", arguments.join(" ")));
+        text(&output.stdout).trim().to_owned()
+    }
+
+    /// `docker ARGUMENTS`, which must fail with this exit code; its standard error.
+    pub fn docker_fails(&self, code: i32, arguments: &[&str]) -> String {
+        let output = self.docker_output(arguments);
+        let error = text(&output.stderr);
+        assert_eq!(
+            output.status.code(),
+            Some(code),
+            "docker {}: {error}",
+            arguments.join(" ")
+        );
+        error
+    }
+
+    pub fn load(&self, name: &str) {
+        self.docker(&[
+            "load",
+            "--quiet",
+            "-i",
+            image_archive(name).to_str().expect("utf-8"),
+        ]);
+    }
+
+    /// A shell command in the guest; its standard output, trimmed.
+    pub fn guest(&self, script: &str) -> String {
+        let output = self.longshore(&["shell", "--", "sh", "-c", script]);
+        expect_success(&output, script);
+        text(&output.stdout).trim().to_owned()
+    }
+}
+
+impl Drop for Instance {
+    fn drop(&mut self) {
+        self.tear_down();
+    }
+}
+
+pub fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+pub fn expect_success(output: &Output, what: &str) {
+    assert!(
+        output.status.success(),
+        "{what}: {}\n--- stdout\n{}--- stderr\n{}",
+        output.status,
+        text(&output.stdout),
+        text(&output.stderr)
+    );
+}
+
+/// Runs to the end, or kills and fails after PATIENCE.
+pub fn finish(mut command: Command, what: &str) -> Output {
+    let child = command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap_or_else(|error| panic!("{what}: {error}"));
+    finish_child(child, what)
+}
+
+/// Collects a child's output; kills it and fails after PATIENCE.
+pub fn finish_child(child: Child, what: &str) -> Output {
+    let id = child.id();
+    let (sender, receiver) = std::sync::mpsc::channel();
+    std::thread::spawn(move || sender.send(child.wait_with_output()));
+    match receiver.recv_timeout(PATIENCE) {
+        Ok(output) => output.unwrap_or_else(|error| panic!("{what}: {error}")),
+        Err(_) => {
+            // SAFETY: plain kill(2) on the child that we spawned and that has not been reaped.
+            unsafe { libc::kill(id as i32, libc::SIGKILL) };
+            panic!("{what}: no end after {PATIENCE:?}");
+        }
+    }
+}
+
+/// Asks again until the answer is right: for states that a user would see "in a moment".
+pub fn eventually(what: &str, mut probe: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !probe() {
+        assert!(
+            start.elapsed() < PATIENCE,
+            "{what}: not within {PATIENCE:?}"
+        );
+        std::thread::sleep(Duration::from_millis(200));
+    }
+}

@@ -1,0 +1,146 @@
+//! What may die, and what a user sees then.
+
+mod common;
+
+use common::{Instance, eventually, shared, text};
+
+/// `kill -9` of one service of the guest, by its process name.
+fn kill(vm: &Instance, service: &str) {
+    vm.guest(&format!("kill -9 $(pidof {service})"));
+}
+
+fn pid_of(vm: &Instance, container: &str) -> String {
+    vm.docker(&["inspect", "-f", "{{.State.Pid}}", container])
+}
+
+#[test]
+fn containers_outlive_daemon_and_supervisor() {
+    let vm = shared();
+    let script = "i=0; while :; do echo $i; i=$((i+1)); sleep 0.05; done";
+    vm.docker(&[
+        "run", "-d", "--name", "counter", "busybox", "sh", "-c", script,
+    ]);
+    let pid = pid_of(vm, "counter");
+    for services in [
+        &["longshore-daemon"][..],
+        &["longshore-supervisor"],
+        &["longshore-supervisor", "longshore-daemon"],
+    ] {
+        for service in services {
+            kill(vm, service);
+        }
+        assert_eq!(
+            pid_of(vm, "counter"),
+            pid,
+            "after the death of {services:?}"
+        );
+        assert!(vm.docker(&["ps"]).contains("counter"));
+        assert_eq!(vm.docker(&["exec", "counter", "echo", "still"]), "still");
+    }
+    vm.docker(&["kill", "counter"]);
+    let logged = vm.docker(&["logs", "counter"]);
+    for (index, line) in logged.lines().enumerate() {
+        assert_eq!(line, index.to_string(), "a log line was lost or came twice");
+    }
+    vm.docker(&["rm", "-f", "counter"]);
+}
+
+#[test]
+fn an_exit_while_nobody_watches_is_known_afterwards() {
+    let vm = shared();
+    vm.docker(&[
+        "run",
+        "-d",
+        "--name",
+        "leaver",
+        "busybox",
+        "sh",
+        "-c",
+        "sleep 2; exit 7",
+    ]);
+    vm.guest("kill -STOP $(pidof longshore-supervisor); sleep 3; kill -9 $(pidof longshore-daemon) $(pidof longshore-supervisor)");
+    assert_eq!(vm.docker(&["wait", "leaver"]), "7");
+    vm.docker(&["rm", "leaver"]);
+}
+
+#[test]
+fn the_agent_comes_back() {
+    let vm = shared();
+    // The shell itself runs through the agent, so its own end is not told.
+    let _ = vm.longshore(&[
+        "shell",
+        "--",
+        "sh",
+        "-c",
+        "kill -9 $(pidof longshore-agent)",
+    ]);
+    eventually("docker answers through the new agent", || {
+        vm.docker_output(&["version"]).status.success()
+    });
+    assert_eq!(
+        vm.docker(&["run", "--rm", "busybox", "echo", "hello"]),
+        "hello"
+    );
+}
+
+#[test]
+fn containers_outlive_the_host_service() {
+    let vm = shared();
+    vm.docker(&["run", "-d", "--name", "steady", "busybox", "sleep", "1000"]);
+    let pid = pid_of(vm, "steady");
+    let service = vm.host_pid().expect("a host service");
+    // SAFETY: plain kill(2) on the process that the status names.
+    assert_eq!(unsafe { libc::kill(service, libc::SIGKILL) }, 0);
+    vm.longshore(&["status"]);
+    assert_eq!(pid_of(vm, "steady"), pid);
+    vm.docker(&["rm", "-f", "steady"]);
+}
+
+#[test]
+fn after_a_killed_qemu_everything_is_found_again() {
+    let vm = Instance::new();
+    vm.start(&[]);
+    vm.load("busybox");
+    vm.docker(&[
+        "run",
+        "-d",
+        "--name",
+        "keeper",
+        "-v",
+        "kept:/data",
+        "busybox",
+        "sh",
+        "-c",
+        "echo stays > /data/file; sync; sleep 1000",
+    ]);
+    eventually("the volume is written", || {
+        text(
+            &vm.docker_output(&["exec", "keeper", "cat", "/data/file"])
+                .stdout,
+        ) == "stays\n"
+    });
+    let qemu = vm.status()["vm"]["qemu_pid"].as_u64().expect("qemu_pid");
+    // SAFETY: plain kill(2) on the process that the status names.
+    assert_eq!(
+        unsafe { libc::kill(i32::try_from(qemu).expect("a pid"), libc::SIGKILL) },
+        0
+    );
+    eventually("the state says that the VM is gone", || {
+        !text(&vm.longshore(&["status"]).stdout).contains("running")
+    });
+    vm.start(&[]);
+    assert!(vm.docker(&["images"]).contains("busybox"));
+    assert!(vm.docker(&["ps", "-a"]).contains("keeper"));
+    assert_eq!(
+        vm.docker(&[
+            "run",
+            "--rm",
+            "-v",
+            "kept:/data",
+            "busybox",
+            "cat",
+            "/data/file"
+        ]),
+        "stays"
+    );
+}

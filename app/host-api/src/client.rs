@@ -1,0 +1,275 @@
+//! The client: one connection for each request, as the service is on the same machine.
+
+use bytes::Bytes;
+use futures::stream::{self, Stream, StreamExt};
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Incoming;
+use hyper_util::rt::TokioIo;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+
+use crate::doctor::Report;
+use crate::error::{ApiError, ErrorCode};
+use crate::home::Home;
+use crate::spawn;
+use crate::transport;
+use crate::types::{
+    LogSource, Progress, SettingsChange, SettingsChanged, ShareRequest, StartRequest, Status,
+};
+
+/// Larger answers are not part of this API.
+const MAX_ANSWER: usize = 16 << 20;
+/// The longest line of a stream of events.
+const MAX_LINE: usize = 1 << 20;
+
+/// A service, reached through its socket.
+#[derive(Clone, Debug)]
+pub struct Client {
+    home: Home,
+    may_spawn: bool,
+}
+
+/// Raw bytes after an upgrade.
+pub type Upgraded = TokioIo<hyper::upgrade::Upgraded>;
+
+impl Client {
+    /// A client that starts the service when it does not run.
+    pub fn new(home: Home) -> Self {
+        Self {
+            home,
+            may_spawn: true,
+        }
+    }
+
+    /// A client that only looks: without a service, requests fail with [`ErrorCode::NoService`].
+    pub fn without_spawn(home: Home) -> Self {
+        Self {
+            home,
+            may_spawn: false,
+        }
+    }
+
+    pub fn home(&self) -> &Home {
+        &self.home
+    }
+
+    pub async fn status(&self) -> Result<Status, ApiError> {
+        self.json(Method::GET, "/v1/status", &()).await
+    }
+
+    pub async fn start(
+        &self,
+        request: &StartRequest,
+    ) -> Result<impl Stream<Item = Result<Progress, ApiError>> + use<>, ApiError> {
+        Ok(lines(self.send(Method::POST, "/v1/start", request).await?))
+    }
+
+    pub async fn stop(
+        &self,
+    ) -> Result<impl Stream<Item = Result<Progress, ApiError>> + use<>, ApiError> {
+        Ok(lines(self.send(Method::POST, "/v1/stop", &()).await?))
+    }
+
+    /// What the user has set, over the defaults.
+    pub async fn settings(&self) -> Result<Map<String, Value>, ApiError> {
+        self.json(Method::GET, "/v1/settings", &()).await
+    }
+
+    pub async fn change_settings(
+        &self,
+        assignments: Vec<String>,
+    ) -> Result<SettingsChanged, ApiError> {
+        self.json(
+            Method::POST,
+            "/v1/settings",
+            &SettingsChange { assignments },
+        )
+        .await
+    }
+
+    pub async fn add_share(&self, path: String) -> Result<SettingsChanged, ApiError> {
+        self.json(Method::POST, "/v1/shares", &ShareRequest { path })
+            .await
+    }
+
+    pub async fn remove_share(&self, path: String) -> Result<SettingsChanged, ApiError> {
+        self.json(Method::DELETE, "/v1/shares", &ShareRequest { path })
+            .await
+    }
+
+    pub async fn doctor(&self) -> Result<Report, ApiError> {
+        self.json(Method::GET, "/v1/doctor", &()).await
+    }
+
+    /// Ends the service; the VM goes on.
+    pub async fn shutdown(&self) -> Result<(), ApiError> {
+        self.json(Method::POST, "/v1/shutdown", &()).await
+    }
+
+    /// The bytes of a log, as they come.
+    pub async fn logs(
+        &self,
+        source: LogSource,
+        follow: bool,
+    ) -> Result<impl Stream<Item = Result<Bytes, ApiError>> + use<>, ApiError> {
+        let path = format!("/v1/logs/{}?follow={follow}", source.as_str());
+        Ok(data(self.send(Method::GET, &path, &()).await?))
+    }
+
+    /// The spans of one request, from every process of the guest: JSON lines.
+    pub async fn trace(
+        &self,
+        id: &str,
+    ) -> Result<impl Stream<Item = Result<Bytes, ApiError>> + use<>, ApiError> {
+        if id.is_empty() || !id.chars().all(|c| c.is_ascii_hexdigit()) {
+            return Err(ApiError::invalid(format!(
+                "{id:?} is not a trace id: 32 hexadecimal digits"
+            )));
+        }
+        Ok(data(
+            self.send(Method::GET, &format!("/v1/trace/{id}"), &())
+                .await?,
+        ))
+    }
+
+    /// A stream to a shell in the guest, in the frames of the agent's shell protocol.
+    pub async fn shell(&self) -> Result<Upgraded, ApiError> {
+        let request = Request::builder()
+            .method(Method::POST)
+            .uri("/v1/shell")
+            .header(http::header::HOST, "longshore")
+            .header(http::header::CONNECTION, "Upgrade")
+            .header(http::header::UPGRADE, "longshore-shell")
+            .body(Full::default())
+            .map_err(|e| ApiError::internal(e.to_string()))?;
+        let response = self.exchange(request).await?;
+        if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+            return Err(error_of(response).await);
+        }
+        let upgraded = hyper::upgrade::on(response).await.map_err(broken)?;
+        Ok(TokioIo::new(upgraded))
+    }
+
+    async fn json<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<T, ApiError> {
+        let response = self.send(method, path, body).await?;
+        let body = collect(response).await?;
+        serde_json::from_slice(&body).map_err(|e| {
+            ApiError::internal(format!(
+                "the service's answer to {path} is not understood: {e}"
+            ))
+        })
+    }
+
+    async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<Response<Incoming>, ApiError> {
+        let body = serde_json::to_vec(body).map_err(|e| ApiError::internal(e.to_string()))?;
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(http::header::HOST, "longshore")
+            .header(http::header::CONTENT_TYPE, "application/json")
+            .body(Full::new(Bytes::from(body)))
+            .map_err(|e| ApiError::internal(e.to_string()))?;
+        let response = self.exchange(request).await?;
+        if response.status().is_success() {
+            Ok(response)
+        } else {
+            Err(error_of(response).await)
+        }
+    }
+
+    async fn exchange(
+        &self,
+        request: Request<Full<Bytes>>,
+    ) -> Result<Response<Incoming>, ApiError> {
+        let stream = if self.may_spawn {
+            spawn::connect_or_spawn(&self.home)
+                .await
+                .map_err(|e| ApiError::new(ErrorCode::NoService, e.to_string()))?
+        } else {
+            transport::connect(&self.home.host_socket())
+                .await
+                .map_err(|e| {
+                    ApiError::new(
+                        ErrorCode::NoService,
+                        format!("the host service is not running: {e}"),
+                    )
+                })?
+        };
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+            .await
+            .map_err(broken)?;
+        tokio::spawn(connection.with_upgrades());
+        sender.send_request(request).await.map_err(broken)
+    }
+}
+
+fn broken(error: hyper::Error) -> ApiError {
+    ApiError::new(
+        ErrorCode::NoService,
+        format!("the host service went away: {error}"),
+    )
+}
+
+async fn collect(response: Response<Incoming>) -> Result<Bytes, ApiError> {
+    Limited::new(response.into_body(), MAX_ANSWER)
+        .collect()
+        .await
+        .map(|body| body.to_bytes())
+        .map_err(|e| {
+            ApiError::new(
+                ErrorCode::NoService,
+                format!("the service's answer broke off: {e}"),
+            )
+        })
+}
+
+async fn error_of(response: Response<Incoming>) -> ApiError {
+    let status = response.status();
+    match collect(response).await {
+        Ok(body) => serde_json::from_slice(&body)
+            .unwrap_or_else(|_| ApiError::internal(format!("the service answered {status}"))),
+        Err(error) => error,
+    }
+}
+
+fn data(response: Response<Incoming>) -> impl Stream<Item = Result<Bytes, ApiError>> {
+    response
+        .into_body()
+        .into_data_stream()
+        .map(|chunk| chunk.map_err(broken))
+}
+
+/// Splits a body into JSON lines.
+fn lines(response: Response<Incoming>) -> impl Stream<Item = Result<Progress, ApiError>> {
+    let body = Box::pin(data(response));
+    stream::try_unfold((body, Vec::new()), |(mut body, mut buffer)| async move {
+        loop {
+            if let Some(end) = buffer.iter().position(|b| *b == b'\n') {
+                let line: Vec<u8> = buffer.drain(..=end).collect();
+                let event = serde_json::from_slice(&line).map_err(|e| {
+                    ApiError::internal(format!("an event of the service is not understood: {e}"))
+                })?;
+                return Ok(Some((event, (body, buffer))));
+            }
+            match body.next().await {
+                Some(chunk) => buffer.extend_from_slice(&chunk?),
+                None => return Ok(None),
+            }
+            if buffer.len() > MAX_LINE {
+                return Err(ApiError::internal("an event of the service is too long"));
+            }
+        }
+    })
+}

@@ -1,0 +1,555 @@
+//! The settings file: keys, defaults, checks.
+//!
+//! The file holds only what the user has set, so that a default may follow the machine.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+
+use crate::size::Size;
+
+/// The settings in force: what the user has set, over the defaults.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Settings {
+    pub cpus: u32,
+    pub memory: Size,
+    pub disk: Size,
+    pub accelerator: String,
+    pub channel: String,
+    pub share_home: bool,
+    pub shares: Vec<String>,
+    pub publish_address: IpAddr,
+    pub insecure_registries: Vec<String>,
+    pub docker_context: bool,
+}
+
+/// One key of the settings file.
+#[derive(Debug)]
+pub struct Key {
+    pub name: &'static str,
+    pub help: &'static str,
+    kind: Kind,
+    /// It takes effect with the next start of the VM.
+    pub needs_restart: bool,
+}
+
+#[derive(Debug)]
+enum Kind {
+    Count { min: u64, max: u64 },
+    Size { min: Size, max: Size },
+    Word(&'static [&'static str]),
+    Flag,
+    Shares,
+    Address,
+    Registries,
+}
+
+pub const KEYS: &[Key] = &[
+    Key {
+        name: "cpus",
+        help: "virtual CPUs of the VM",
+        kind: Kind::Count { min: 1, max: 255 },
+        needs_restart: true,
+    },
+    Key {
+        name: "memory",
+        help: "memory of the VM, such as 2g",
+        kind: Kind::Size {
+            min: Size::mib(256),
+            max: Size::gib(1024),
+        },
+        needs_restart: true,
+    },
+    Key {
+        name: "disk",
+        help: "largest size of the data disk, such as 64g; it can grow, never shrink",
+        kind: Kind::Size {
+            min: Size::gib(1),
+            max: Size::gib(16 * 1024),
+        },
+        needs_restart: true,
+    },
+    Key {
+        name: "accelerator",
+        help: "auto, kvm, hvf, whpx or tcg",
+        kind: Kind::Word(&["auto", "kvm", "hvf", "whpx", "tcg"]),
+        needs_restart: true,
+    },
+    Key {
+        name: "channel",
+        help: "auto, vsock or serial",
+        kind: Kind::Word(&["auto", "vsock", "serial"]),
+        needs_restart: true,
+    },
+    Key {
+        name: "share_home",
+        help: "share your home folder with containers (true or false)",
+        kind: Kind::Flag,
+        needs_restart: true,
+    },
+    Key {
+        name: "shares",
+        help: "more folders to share, PATH or PATH:ro; use += and -=",
+        kind: Kind::Shares,
+        needs_restart: false,
+    },
+    Key {
+        name: "publish_address",
+        help: "address for published ports that name none",
+        kind: Kind::Address,
+        needs_restart: false,
+    },
+    Key {
+        name: "insecure_registries",
+        help: "registries reached over plain HTTP, HOST:PORT; use += and -=",
+        kind: Kind::Registries,
+        needs_restart: true,
+    },
+    Key {
+        name: "docker_context",
+        help: "create a docker context named longshore (true or false)",
+        kind: Kind::Flag,
+        needs_restart: false,
+    },
+];
+
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum SettingsError {
+    #[error("unknown setting {key:?}{}", suggestion(.near))]
+    UnknownKey {
+        key: String,
+        near: Option<&'static str>,
+    },
+    #[error("setting {key}: {reason}")]
+    BadValue { key: &'static str, reason: String },
+    #[error("{0:?} is not KEY=VALUE, KEY+=VALUE or KEY-=VALUE")]
+    NotAnAssignment(String),
+    #[error("the settings file is not a JSON object: {0}")]
+    NotJson(String),
+}
+
+fn suggestion(near: &Option<&'static str>) -> String {
+    match near {
+        Some(key) => format!("; did you mean {key:?}?"),
+        None => format!(
+            "; known are {}",
+            KEYS.iter().map(|k| k.name).collect::<Vec<_>>().join(", ")
+        ),
+    }
+}
+
+/// What the defaults depend on.
+#[derive(Clone, Copy, Debug)]
+pub struct Machine {
+    pub cpus: u32,
+    pub memory: Size,
+}
+
+impl Settings {
+    pub fn defaults(machine: Machine) -> Self {
+        let half = Size::mib((machine.memory.as_mib() / 2).max(512));
+        Self {
+            cpus: machine.cpus.max(1),
+            memory: half.min(Size::gib(4)),
+            disk: Size::gib(64),
+            accelerator: "auto".into(),
+            channel: "auto".into(),
+            share_home: true,
+            shares: Vec::new(),
+            publish_address: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            insecure_registries: Vec::new(),
+            docker_context: true,
+        }
+    }
+
+    /// The shared folders beside the home, in the order given.
+    pub fn share_list(&self) -> Vec<(PathBuf, bool)> {
+        self.shares.iter().map(|s| split_share(s)).collect()
+    }
+}
+
+/// The settings as the file holds them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Stored(Map<String, Value>);
+
+impl Stored {
+    pub fn parse(text: &str) -> Result<Self, SettingsError> {
+        if text.trim().is_empty() {
+            return Ok(Self::default());
+        }
+        let map: Map<String, Value> =
+            serde_json::from_str(text).map_err(|e| SettingsError::NotJson(e.to_string()))?;
+        let mut stored = Self::default();
+        for (name, value) in map {
+            let key = find(&name)?;
+            stored.0.insert(name, check(key, &value)?);
+        }
+        Ok(stored)
+    }
+
+    pub fn to_json(&self) -> String {
+        format!("{:#}\n", Value::Object(self.0.clone()))
+    }
+
+    /// Applies `key=value`, `key+=value` or `key-=value`; says which key it changed.
+    pub fn assign(&mut self, text: &str) -> Result<&'static Key, SettingsError> {
+        let (left, value) = text
+            .split_once('=')
+            .ok_or_else(|| SettingsError::NotAnAssignment(text.to_owned()))?;
+        let (name, add) = match left.as_bytes().last() {
+            Some(b'+') => (&left[..left.len() - 1], Some(true)),
+            Some(b'-') => (&left[..left.len() - 1], Some(false)),
+            _ => (left, None),
+        };
+        let key = find(name.trim())?;
+        let value = value.trim();
+        match add {
+            None if value.is_empty() => {
+                self.0.remove(key.name);
+            }
+            None => {
+                let value = check(key, &from_text(key, value))?;
+                self.0.insert(key.name.into(), value);
+            }
+            Some(add) => self.change_list(key, value, add)?,
+        }
+        Ok(key)
+    }
+
+    fn change_list(
+        &mut self,
+        key: &'static Key,
+        item: &str,
+        add: bool,
+    ) -> Result<(), SettingsError> {
+        if !matches!(key.kind, Kind::Shares | Kind::Registries) {
+            return Err(bad(key, "is not a list: use ="));
+        }
+        let mut list: Vec<Value> = match self.0.get(key.name) {
+            Some(Value::Array(list)) => list.clone(),
+            _ => Vec::new(),
+        };
+        if add {
+            let checked = check(key, &json!([item]))?;
+            for item in checked.as_array().into_iter().flatten() {
+                if !list.contains(item) {
+                    list.push(item.clone());
+                }
+            }
+        } else {
+            let before = list.len();
+            list.retain(|v| {
+                v.as_str()
+                    .is_none_or(|s| s != item && split_share(s).0 != Path::new(item))
+            });
+            if list.len() == before {
+                return Err(bad(key, format!("does not contain {item:?}")));
+            }
+        }
+        self.0.insert(key.name.into(), Value::Array(list));
+        Ok(())
+    }
+
+    /// The settings in force on this machine.
+    pub fn resolve(&self, machine: Machine) -> Settings {
+        let Ok(Value::Object(mut map)) = serde_json::to_value(Settings::defaults(machine)) else {
+            return Settings::defaults(machine);
+        };
+        map.extend(self.0.clone());
+        // Every value has passed `check`, so that the map has the struct's shape.
+        serde_json::from_value(Value::Object(map)).unwrap_or_else(|_| Settings::defaults(machine))
+    }
+}
+
+fn find(name: &str) -> Result<&'static Key, SettingsError> {
+    KEYS.iter()
+        .find(|k| k.name == name)
+        .ok_or_else(|| SettingsError::UnknownKey {
+            key: name.to_owned(),
+            near: nearest(name),
+        })
+}
+
+fn bad(key: &Key, reason: impl Into<String>) -> SettingsError {
+    // Keys live in the table for ever; find the static name again.
+    let name = KEYS
+        .iter()
+        .find(|k| k.name == key.name)
+        .map_or("", |k| k.name);
+    SettingsError::BadValue {
+        key: name,
+        reason: reason.into(),
+    }
+}
+
+/// A value typed on a command line, as the JSON that the file would hold.
+fn from_text(key: &Key, text: &str) -> Value {
+    match key.kind {
+        Kind::Count { .. } => text.parse::<u64>().map_or(json!(text), |n| json!(n)),
+        Kind::Flag => match text {
+            "true" | "yes" | "on" | "1" => json!(true),
+            "false" | "no" | "off" | "0" => json!(false),
+            _ => json!(text),
+        },
+        Kind::Shares | Kind::Registries => {
+            json!(text.split(',').map(str::trim).collect::<Vec<_>>())
+        }
+        _ => json!(text),
+    }
+}
+
+/// Checks a value and brings it into its canonical form.
+fn check(key: &'static Key, value: &Value) -> Result<Value, SettingsError> {
+    match &key.kind {
+        Kind::Count { min, max } => match value.as_u64() {
+            Some(n) if (*min..=*max).contains(&n) => Ok(value.clone()),
+            _ => Err(bad(
+                key,
+                format!("{value} is not a whole number from {min} to {max}"),
+            )),
+        },
+        Kind::Size { min, max } => {
+            let size: Size = serde_json::from_value(value.clone())
+                .map_err(|e| bad(key, plain(&e.to_string())))?;
+            if size < *min || size > *max {
+                return Err(bad(key, format!("{size} is out of range: {min} to {max}")));
+            }
+            Ok(json!(size))
+        }
+        Kind::Word(words) => match value.as_str() {
+            Some(word) if words.contains(&word) => Ok(value.clone()),
+            _ => Err(bad(
+                key,
+                format!("{value} is not one of {}", words.join(", ")),
+            )),
+        },
+        Kind::Flag => value
+            .as_bool()
+            .map(Value::Bool)
+            .ok_or_else(|| bad(key, format!("{value} is not true or false"))),
+        Kind::Address => match value.as_str().and_then(|s| s.parse::<IpAddr>().ok()) {
+            Some(address) => Ok(json!(address)),
+            None => Err(bad(key, format!("{value} is not an IP address"))),
+        },
+        Kind::Shares => check_list(key, value, check_share),
+        Kind::Registries => check_list(key, value, check_registry),
+    }
+}
+
+/// serde's "… at line 1 column 2" says nothing about a value that was typed alone.
+fn plain(error: &str) -> String {
+    error.split(" at line ").next().unwrap_or(error).to_owned()
+}
+
+fn check_list(
+    key: &Key,
+    value: &Value,
+    item: fn(&str) -> Result<String, String>,
+) -> Result<Value, SettingsError> {
+    let list = value
+        .as_array()
+        .ok_or_else(|| bad(key, format!("{value} is not a list")))?;
+    if list.len() > 64 {
+        return Err(bad(key, "has more than 64 entries"));
+    }
+    let mut checked = Vec::new();
+    for entry in list {
+        let text = entry
+            .as_str()
+            .ok_or_else(|| bad(key, format!("{entry} is not a text")))?;
+        let text = item(text).map_err(|e| bad(key, e))?;
+        if !checked.contains(&text) {
+            checked.push(text);
+        }
+    }
+    Ok(json!(checked))
+}
+
+fn check_share(text: &str) -> Result<String, String> {
+    let (path, read_only) = split_share(text);
+    if !path.is_absolute() {
+        return Err(format!("{text:?} is not an absolute path"));
+    }
+    if path.parent().is_none() {
+        return Err("the whole file system cannot be shared: name the folders".to_owned());
+    }
+    if path
+        .components()
+        .any(|c| matches!(c, std::path::Component::ParentDir))
+    {
+        return Err(format!("{text:?} contains \"..\""));
+    }
+    if text.chars().any(|c| c.is_control()) {
+        return Err(format!("{text:?} contains a control character"));
+    }
+    // Collecting the components drops doubled and trailing slashes.
+    let path: PathBuf = path.components().collect();
+    Ok(format!(
+        "{}{}",
+        path.display(),
+        if read_only { ":ro" } else { "" }
+    ))
+}
+
+/// `PATH` or `PATH:ro`
+pub fn split_share(text: &str) -> (PathBuf, bool) {
+    match text.strip_suffix(":ro") {
+        Some(path) => (path.into(), true),
+        None => (text.into(), false),
+    }
+}
+
+fn check_registry(text: &str) -> Result<String, String> {
+    let fits = !text.is_empty()
+        && text.len() < 256
+        && text
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || ".-:[]/".contains(c))
+        && !text.contains("//");
+    if fits {
+        Ok(text.to_owned())
+    } else {
+        Err(format!("{text:?} is not HOST, HOST:PORT or a network"))
+    }
+}
+
+/// The key that was probably meant.
+fn nearest(name: &str) -> Option<&'static str> {
+    let name = name.to_ascii_lowercase().replace('-', "_");
+    KEYS.iter()
+        .map(|k| (distance(&name, k.name), k.name))
+        .filter(|(d, key)| *d <= key.len() / 3 || key.starts_with(&name) && name.len() > 2)
+        .min()
+        .map(|(_, key)| key)
+}
+
+/// Levenshtein's distance.
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, ca) in a.chars().take(64).enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, cb) in b.iter().enumerate() {
+            let cost = diagonal + usize::from(ca != *cb);
+            diagonal = row[j + 1];
+            row[j + 1] = cost.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MACHINE: Machine = Machine {
+        cpus: 8,
+        memory: Size::gib(32),
+    };
+
+    #[test]
+    fn defaults_follow_the_machine() {
+        let big = Settings::defaults(MACHINE);
+        assert_eq!(
+            (big.cpus, big.memory, big.disk),
+            (8, Size::gib(4), Size::gib(64))
+        );
+        let small = Settings::defaults(Machine {
+            cpus: 1,
+            memory: Size::gib(2),
+        });
+        assert_eq!((small.cpus, small.memory), (1, Size::gib(1)));
+    }
+
+    #[test]
+    fn assignments_change_what_they_name() {
+        let mut stored = Stored::default();
+        for text in [
+            "cpus=3",
+            "memory=1536MiB",
+            "shares+=/srv//data/",
+            "shares+=/opt:ro",
+            "share_home=no",
+            "channel=serial",
+        ] {
+            stored.assign(text).unwrap();
+        }
+        let settings = stored.resolve(MACHINE);
+        assert_eq!(
+            (settings.cpus, settings.memory, settings.share_home),
+            (3, Size::mib(1536), false)
+        );
+        assert_eq!(
+            settings.share_list(),
+            [("/srv/data".into(), false), ("/opt".into(), true)]
+        );
+        stored.assign("shares-=/opt").unwrap();
+        stored.assign("cpus=").unwrap();
+        let settings = stored.resolve(MACHINE);
+        assert_eq!(
+            (settings.cpus, settings.shares),
+            (8, vec!["/srv/data".to_owned()])
+        );
+        assert_eq!(Stored::parse(&stored.to_json()).unwrap(), stored);
+    }
+
+    #[test]
+    fn bad_values_say_what_is_wrong() {
+        let table = [
+            (
+                "memroy=2g",
+                r#"unknown setting "memroy"; did you mean "memory"?"#,
+            ),
+            (
+                "publish-address=::1",
+                r#"unknown setting "publish-address"; did you mean "publish_address"?"#,
+            ),
+            ("acc=tcg", r#"did you mean "accelerator"?"#),
+            ("zzz=1", "known are cpus, memory"),
+            (
+                "memory=2x",
+                "setting memory: invalid size \"2x\": write a number",
+            ),
+            (
+                "memory=1m",
+                "setting memory: 1m is out of range: 256m to 1t",
+            ),
+            (
+                "cpus=0",
+                "setting cpus: 0 is not a whole number from 1 to 255",
+            ),
+            ("cpus=many", "not a whole number"),
+            ("accelerator=warp", "not one of auto, kvm, hvf, whpx, tcg"),
+            ("share_home=perhaps", "not true or false"),
+            ("shares+=relative", "not an absolute path"),
+            ("shares+=/", "the whole file system cannot be shared"),
+            ("shares+=/a/../b", "contains \"..\""),
+            ("shares-=/nowhere", "does not contain"),
+            ("cpus+=1", "is not a list"),
+            ("publish_address=localhost", "not an IP address"),
+            ("insecure_registries+=http://x", "is not HOST"),
+            ("nonsense", "is not KEY=VALUE"),
+        ];
+        for (text, want) in table {
+            let error = Stored::default().assign(text).unwrap_err().to_string();
+            assert!(error.contains(want), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_damaged_file_is_refused_not_ignored() {
+        for text in [
+            "[]",
+            "{",
+            r#"{"cpu": 1}"#,
+            r#"{"memory": "lots"}"#,
+            r#"{"shares": "/x"}"#,
+        ] {
+            assert!(Stored::parse(text).is_err(), "{text}");
+        }
+        assert_eq!(Stored::parse("\n").unwrap(), Stored::default());
+    }
+}

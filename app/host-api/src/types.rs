@@ -1,0 +1,182 @@
+//! Requests and responses.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::ApiError;
+
+/// Where the VM stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    Stopped,
+    Starting,
+    Running,
+    Paused,
+    Stopping,
+    Failed,
+}
+
+impl State {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            State::Stopped => "stopped",
+            State::Starting => "starting",
+            State::Running => "running",
+            State::Paused => "paused",
+            State::Stopping => "stopping",
+            State::Failed => "failed",
+        }
+    }
+}
+
+/// `GET /v1/status`
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Status {
+    pub state: State,
+    /// The stage of a start, or why the VM failed or is paused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
+    pub version: String,
+    pub home: PathBuf,
+    pub docker_host: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vm: Option<VmFacts>,
+    pub shares: Vec<ShareStatus>,
+    pub ports: Vec<PublishedPort>,
+    pub host_pid: u32,
+}
+
+/// What the running VM was made of.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct VmFacts {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pid: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub qemu_pid: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub qemu_version: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub accelerator: Option<String>,
+    /// Why this accelerator, when it is not the one that was hoped for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub accelerator_reason: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub channel: Option<String>,
+    pub cpus: u32,
+    pub memory: u64,
+    pub disk: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShareStatus {
+    pub path: PathBuf,
+    pub read_only: bool,
+    pub mounted: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PublishedPort {
+    /// `127.0.0.1:8080/tcp`
+    pub host: String,
+    /// The port dialled in the guest.
+    pub guest: String,
+}
+
+/// `POST /v1/start`: what is set becomes the setting of the same name.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct StartRequest {
+    pub cpus: Option<u32>,
+    pub memory: Option<String>,
+    pub disk: Option<String>,
+    pub accelerator: Option<String>,
+    pub channel: Option<String>,
+    pub shares: Vec<String>,
+}
+
+/// One line of the answer to start, stop and restart.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum Progress {
+    /// A stage has begun.
+    Stage {
+        name: String,
+        text: String,
+        elapsed_ms: u64,
+    },
+    /// Something that the user should know, and that does not stop the work.
+    Notice {
+        text: String,
+    },
+    Done {
+        /// The request found its work already done.
+        already: bool,
+        status: Box<Status>,
+        elapsed_ms: u64,
+    },
+    Failed {
+        error: ApiError,
+    },
+}
+
+/// `POST /v1/settings`
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SettingsChange {
+    /// `key=value`, `key+=value`, `key-=value`, or `key=` for the default; all are applied or none.
+    pub assignments: Vec<String>,
+}
+
+/// The answer to a change of settings.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct SettingsChanged {
+    pub settings: serde_json::Map<String, serde_json::Value>,
+    /// What the user should know, such as that a restart is needed.
+    pub notices: Vec<String>,
+}
+
+/// `POST /v1/shares` and `DELETE /v1/shares`
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ShareRequest {
+    pub path: String,
+}
+
+/// What `logs` can show.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogSource {
+    Host,
+    Console,
+    Daemon,
+    Supervisor,
+    Agent,
+}
+
+impl LogSource {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            LogSource::Host => "host",
+            LogSource::Console => "console",
+            LogSource::Daemon => "daemon",
+            LogSource::Supervisor => "supervisor",
+            LogSource::Agent => "agent",
+        }
+    }
+
+    pub fn parse(name: &str) -> Option<Self> {
+        [
+            Self::Host,
+            Self::Console,
+            Self::Daemon,
+            Self::Supervisor,
+            Self::Agent,
+        ]
+        .into_iter()
+        .find(|s| s.as_str() == name)
+    }
+}

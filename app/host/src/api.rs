@@ -1,0 +1,269 @@
+//! The service's API: which request does what.
+
+use std::convert::Infallible;
+use std::io;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::{Stream, StreamExt, TryStreamExt};
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::combinators::BoxBody;
+use http_body_util::{BodyExt, Full, Limited, StreamBody};
+use hyper::body::{Frame, Incoming};
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use longshore_host_api::types::{LogSource, SettingsChange, SettingsChanged, ShareRequest};
+use longshore_host_api::{ApiError, ErrorCode};
+use longshore_protocol::control::{Reply, Request as GuestRequest};
+use longshore_protocol::logs::LogSource as GuestSource;
+use longshore_protocol::ports;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_util::sync::CancellationToken;
+
+use crate::listener::Listener;
+use crate::operation::Operation;
+use crate::service::{self, Service};
+use crate::{channel, doctor, guest, logs, splice};
+
+type Body = BoxBody<Bytes, io::Error>;
+
+/// The largest request of this API.
+const MAX_REQUEST: usize = 1 << 20;
+const TRACE_PATIENCE: std::time::Duration = std::time::Duration::from_secs(20);
+
+/// Serves the API until told to end.
+pub async fn serve(mut listener: Listener, service: Arc<Service>, end: CancellationToken) {
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = end.cancelled() => return,
+        };
+        match accepted {
+            Ok(client) => {
+                tokio::spawn(connection(client, service.clone()));
+            }
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept a client");
+                // Out of descriptors: only time helps, and a loop at full speed would not.
+                tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+            }
+        }
+    }
+}
+
+async fn connection<S>(client: S, service: Arc<Service>)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let handler = service_fn(move |request| {
+        let service = service.clone();
+        async move {
+            let response = route(request, &service).await.unwrap_or_else(|e| error(&e));
+            Ok::<_, Infallible>(response)
+        }
+    });
+    let served = hyper::server::conn::http1::Builder::new()
+        .serve_connection(TokioIo::new(client), handler)
+        .with_upgrades()
+        .await;
+    if let Err(error) = served {
+        tracing::debug!(%error, "an API connection ended");
+    }
+}
+
+async fn route(
+    request: Request<Incoming>,
+    service: &Arc<Service>,
+) -> Result<Response<Body>, ApiError> {
+    let path = request.uri().path().to_owned();
+    let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
+    match (request.method(), parts.as_slice()) {
+        (&Method::GET, ["v1", "status"]) => json(&service.status().await),
+        (&Method::POST, ["v1", "start"]) => {
+            let wanted = read(request).await?;
+            events(service.start(wanted).await?)
+        }
+        (&Method::POST, ["v1", "stop"]) => events(service.stop()),
+        (&Method::GET, ["v1", "settings"]) => json(&service::as_map(&service.settings().await)),
+        (&Method::POST, ["v1", "settings"]) => {
+            let change: SettingsChange = read(request).await?;
+            json(&service.change_settings(&change.assignments).await?)
+        }
+        (&Method::POST, ["v1", "shares"]) => json(&share(request, service, "+=").await?),
+        (&Method::DELETE, ["v1", "shares"]) => json(&share(request, service, "-=").await?),
+        (&Method::GET, ["v1", "logs", source]) => {
+            let source = LogSource::parse(source).ok_or_else(not_found)?;
+            let follow = request
+                .uri()
+                .query()
+                .is_some_and(|q| q.split('&').any(|p| p == "follow=true"));
+            log(source, follow, service).await
+        }
+        (&Method::GET, ["v1", "trace", id]) => trace(id, service).await,
+        (&Method::POST, ["v1", "shell"]) => shell(request, service).await,
+        (&Method::GET, ["v1", "doctor"]) => json(&doctor::examine(service).await),
+        (&Method::POST, ["v1", "shutdown"]) => {
+            service.shut_down();
+            json(&())
+        }
+        _ => Err(not_found()),
+    }
+}
+
+fn not_found() -> ApiError {
+    ApiError::new(ErrorCode::NotFound, "the host service has no such request")
+}
+
+async fn share(
+    request: Request<Incoming>,
+    service: &Service,
+    operator: &str,
+) -> Result<SettingsChanged, ApiError> {
+    let share: ShareRequest = read(request).await?;
+    service
+        .change_settings(&[format!("shares{operator}{}", share.path)])
+        .await
+}
+
+async fn log(
+    source: LogSource,
+    follow: bool,
+    service: &Service,
+) -> Result<Response<Body>, ApiError> {
+    let home = service.home();
+    let guest = |source| {
+        let channel = home.channel_socket();
+        async move { logs::guest(&channel, source, follow).await.map(streamed) }
+    };
+    match source {
+        LogSource::Host => Ok(streamed(logs::file(home.host_log(), follow).await?)),
+        LogSource::Console => Ok(streamed(logs::file(home.console_log(), follow).await?)),
+        LogSource::Daemon => guest(GuestSource::Daemon).await,
+        LogSource::Supervisor => guest(GuestSource::Supervisor).await,
+        LogSource::Agent => guest(GuestSource::Agent).await,
+    }
+}
+
+async fn trace(id: &str, service: &Service) -> Result<Response<Body>, ApiError> {
+    let request = GuestRequest::Trace {
+        trace_id: id.to_ascii_lowercase(),
+    };
+    let channel = service.home().channel_socket();
+    let reply = guest::ask(&channel, request, TRACE_PATIENCE)
+        .await
+        .map_err(|e| {
+            ApiError::conflict(format!("cannot ask the guest for the trace: {e}"))
+                .with_hint("is the VM running? Look at: longshore status")
+        })?;
+    let Reply::Spans(spans) = reply else {
+        return Err(ApiError::internal(
+            guest::GuestError::Unexpected.to_string(),
+        ));
+    };
+    let mut text = Vec::new();
+    for span in spans {
+        serde_json::to_writer(&mut text, &span).map_err(|e| ApiError::internal(e.to_string()))?;
+        text.push(b'\n');
+    }
+    Ok(Response::new(whole(text)))
+}
+
+/// The bytes after the upgrade are the agent's shell frames; this service only carries them.
+async fn shell(
+    mut request: Request<Incoming>,
+    service: &Service,
+) -> Result<Response<Body>, ApiError> {
+    let guest = channel::dial(&service.home().channel_socket(), ports::SHELL)
+        .await
+        .map_err(|e| {
+            ApiError::conflict(format!("cannot open a shell in the VM: {e}"))
+                .with_hint("start the VM with: longshore start")
+        })?;
+    let upgrade = hyper::upgrade::on(&mut request);
+    tokio::spawn(async move {
+        match upgrade.await {
+            Ok(client) => {
+                let client = TokioIo::new(client);
+                if let Err(error) = splice::splice(client, guest, std::future::pending()).await {
+                    tracing::debug!(%error, "a shell ended");
+                }
+            }
+            Err(error) => tracing::warn!(%error, "a shell's connection could not be upgraded"),
+        }
+    });
+    Response::builder()
+        .status(StatusCode::SWITCHING_PROTOCOLS)
+        .header(http::header::CONNECTION, "Upgrade")
+        .header(http::header::UPGRADE, "longshore-shell")
+        .body(whole(Vec::new()))
+        .map_err(|e| ApiError::internal(e.to_string()))
+}
+
+async fn read<T: DeserializeOwned>(request: Request<Incoming>) -> Result<T, ApiError> {
+    let body = Limited::new(request.into_body(), MAX_REQUEST)
+        .collect()
+        .await
+        .map_err(|e| ApiError::invalid(format!("cannot read the request: {e}")))?
+        .to_bytes();
+    serde_json::from_slice(&body)
+        .map_err(|e| ApiError::invalid(format!("the request is not understood: {e}")))
+}
+
+fn whole(bytes: Vec<u8>) -> Body {
+    Full::new(Bytes::from(bytes))
+        .map_err(|never: Infallible| match never {})
+        .boxed()
+}
+
+fn json(value: &impl Serialize) -> Result<Response<Body>, ApiError> {
+    let bytes = serde_json::to_vec(value).map_err(|e| ApiError::internal(e.to_string()))?;
+    Ok(Response::new(whole(bytes)))
+}
+
+fn error(error: &ApiError) -> Response<Body> {
+    let bytes = serde_json::to_vec(error).unwrap_or_default();
+    let mut response = Response::new(whole(bytes));
+    *response.status_mut() =
+        StatusCode::from_u16(error.code.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    response
+}
+
+/// One JSON value a line.
+fn events(operation: Operation) -> Result<Response<Body>, ApiError> {
+    Ok(streamed(operation.stream().map(|event| {
+        let mut line = serde_json::to_vec(&event)?;
+        line.push(b'\n');
+        Ok(Bytes::from(line))
+    })))
+}
+
+fn streamed(stream: impl Stream<Item = io::Result<Bytes>> + Send + 'static) -> Response<Body> {
+    // A body has to be shareable between threads, which these streams are not.
+    let stream = sync_wrapper(stream);
+    Response::new(BodyExt::boxed(StreamBody::new(stream.map_ok(Frame::data))))
+}
+
+/// Moves a stream into a task of its own, so that what is left of it here is a channel.
+fn sync_wrapper(
+    stream: impl Stream<Item = io::Result<Bytes>> + Send + 'static,
+) -> impl Stream<Item = io::Result<Bytes>> + Send + Sync {
+    let (sender, receiver) = tokio::sync::mpsc::channel(4);
+    tokio::spawn(async move {
+        let mut stream = std::pin::pin!(stream);
+        loop {
+            let item = tokio::select! {
+                item = stream.next() => item,
+                () = sender.closed() => return,
+            };
+            let Some(item) = item else { return };
+            if sender.send(item).await.is_err() {
+                return;
+            }
+        }
+    });
+    futures::stream::unfold(receiver, |mut receiver| async move {
+        receiver.recv().await.map(|item| (item, receiver))
+    })
+}

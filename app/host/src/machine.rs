@@ -1,0 +1,55 @@
+//! What the host machine has: the base of the defaults, and of refusals before QEMU would fail.
+
+use longshore_host_api::Size;
+use longshore_host_api::settings::Machine;
+
+pub fn detect() -> Machine {
+    let cpus = std::thread::available_parallelism().map_or(1, |n| n.get() as u32);
+    Machine {
+        cpus,
+        memory: total_memory().unwrap_or(Size::gib(4)),
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn total_memory() -> Option<Size> {
+    meminfo("MemTotal:")
+}
+
+/// Memory that a new process could get without swapping.
+#[cfg(target_os = "linux")]
+pub fn available_memory() -> Option<Size> {
+    meminfo("MemAvailable:")
+}
+
+#[cfg(target_os = "linux")]
+fn meminfo(field: &str) -> Option<Size> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find_map(|l| l.strip_prefix(field))?;
+    let kib: u64 = line.trim().strip_suffix(" kB")?.trim().parse().ok()?;
+    Some(Size(kib << 10))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn total_memory() -> Option<Size> {
+    None
+}
+
+#[cfg(not(target_os = "linux"))]
+pub fn available_memory() -> Option<Size> {
+    None
+}
+
+/// Free bytes on the file system of `path`.
+#[cfg(unix)]
+pub fn free_disk(path: &std::path::Path) -> Option<u64> {
+    let stat = nix::sys::statvfs::statvfs(path).ok()?;
+    // The field's width differs between systems.
+    #[allow(clippy::unnecessary_cast)]
+    Some(stat.blocks_available() as u64 * stat.fragment_size() as u64)
+}
+
+#[cfg(not(unix))]
+pub fn free_disk(_: &std::path::Path) -> Option<u64> {
+    None
+}

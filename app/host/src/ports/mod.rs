@@ -1,0 +1,9 @@
+//! Published ports: the guest asks, the policy decides, listeners here carry connections into the guest.
+
+mod listeners;
+mod news;
+mod policy;
+mod udp;
+
+pub use listeners::Ports;
+pub use news::follow;

@@ -1,0 +1,291 @@
+//! What the API's requests do.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use longshore_host_api::settings::{KEYS, Key, Machine, Stored};
+use longshore_host_api::types::{SettingsChanged, ShareStatus, StartRequest, Status};
+use longshore_host_api::{ApiError, ErrorCode, Home, Settings};
+use longshore_vm::config::{AcceleratorChoice, ChannelChoice, VmConfig};
+use tokio_util::sync::CancellationToken;
+
+use crate::operation::{self, Operation, Reporter};
+use crate::phase::Phase;
+use crate::vm::Vm;
+use crate::{image, machine, settings_file, shares};
+
+/// The service; one for each `LONGSHORE_HOME`.
+pub struct Service {
+    home: Home,
+    machine: Machine,
+    stored: tokio::sync::Mutex<Stored>,
+    vm: Arc<Vm>,
+    /// The start that others may join.
+    starting: Mutex<Option<Operation>>,
+    end: CancellationToken,
+}
+
+impl Service {
+    pub fn new(home: Home, stored: Stored, end: CancellationToken) -> Arc<Self> {
+        let machine = machine::detect();
+        let vm = Vm::new(home.clone(), stored.resolve(machine).publish_address);
+        let stored = tokio::sync::Mutex::new(stored);
+        Arc::new(Self {
+            home,
+            machine,
+            stored,
+            vm,
+            starting: Mutex::default(),
+            end,
+        })
+    }
+
+    pub fn home(&self) -> &Home {
+        &self.home
+    }
+
+    pub fn vm(&self) -> &Arc<Vm> {
+        &self.vm
+    }
+
+    pub fn shut_down(&self) {
+        self.end.cancel();
+    }
+
+    pub async fn settings(&self) -> Settings {
+        self.stored.lock().await.resolve(self.machine)
+    }
+
+    pub async fn status(&self) -> Status {
+        let phase = self.vm.phase().borrow().clone();
+        let guest = self.vm.guest_status().await;
+        let shares = match guest {
+            Some(guest) => guest.shares.into_iter().map(mounted).collect(),
+            None => self.planned_shares().await,
+        };
+        Status {
+            state: phase.state(),
+            detail: phase.detail(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            home: self.home.root().to_owned(),
+            docker_host: self.home.docker_host(),
+            vm: self.vm.facts().await,
+            shares,
+            ports: self.vm.ports().list(),
+            host_pid: std::process::id(),
+        }
+    }
+
+    async fn planned_shares(&self) -> Vec<ShareStatus> {
+        let (shares, _) = shares::plan(&self.settings().await, shares::user_home().as_deref());
+        shares
+            .into_iter()
+            .map(|s| ShareStatus {
+                path: s.path,
+                read_only: s.read_only,
+                mounted: false,
+                error: None,
+            })
+            .collect()
+    }
+
+    /// Begins a start, or joins the one under way.
+    pub async fn start(self: &Arc<Self>, request: StartRequest) -> Result<Operation, ApiError> {
+        let assignments = assignments(&request);
+        let changed = if assignments.is_empty() {
+            None
+        } else {
+            Some(self.change_settings(&assignments).await?)
+        };
+        let mut starting = self.starting.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(operation) = starting.as_ref().filter(|o| !o.is_over()) {
+            return Ok(operation.clone());
+        }
+        let (reporter, operation) = operation::new();
+        *starting = Some(operation.clone());
+        let service = self.clone();
+        // Not part of the request: whoever asked may go away.
+        tokio::spawn(async move {
+            for notice in changed.map(|c| c.notices).unwrap_or_default() {
+                reporter.notice(notice);
+            }
+            match service.boot(&reporter).await {
+                Ok(already) => reporter.done(already, service.status().await),
+                Err(error) => reporter.failed(error),
+            }
+        });
+        Ok(operation)
+    }
+
+    async fn boot(&self, reporter: &Reporter) -> Result<bool, ApiError> {
+        if matches!(
+            *self.vm.phase().borrow(),
+            Phase::Running | Phase::Paused { .. }
+        ) {
+            return Ok(true);
+        }
+        let config = self.vm_config(reporter).await?;
+        self.vm.start(config, reporter).await
+    }
+
+    async fn vm_config(&self, reporter: &Reporter) -> Result<VmConfig, ApiError> {
+        let settings = self.settings().await;
+        let image = image::find().map_err(|e| {
+            ApiError::new(ErrorCode::Unavailable, e)
+                .at_stage("check")
+                .with_hint("build it, or set LONGSHORE_GUEST_IMAGE to its folder")
+        })?;
+        let (shares, notices) = shares::plan(&settings, shares::user_home().as_deref());
+        for notice in notices {
+            reporter.notice(notice);
+        }
+        let mut config = VmConfig::new(self.home.root(), image);
+        if self.home.socket_folder() != self.home.root() {
+            config.runtime_dir = Some(self.home.socket_folder().join("vm"));
+        }
+        config.cpus = settings.cpus;
+        config.memory_bytes = settings.memory.bytes();
+        config.disk_bytes = settings.disk.bytes();
+        config.accelerator = word(&settings.accelerator).unwrap_or(AcceleratorChoice::Auto);
+        config.channel = word(&settings.channel).unwrap_or(ChannelChoice::Auto);
+        config.shares = shares;
+        config.guest.daemon_json = daemon_json(&settings);
+        Ok(config)
+    }
+
+    pub fn stop(self: &Arc<Self>) -> Operation {
+        let (reporter, operation) = operation::new();
+        let service = self.clone();
+        tokio::spawn(async move {
+            match service.vm.stop(&reporter).await {
+                Ok(already) => reporter.done(already, service.status().await),
+                Err(error) => reporter.failed(error),
+            }
+        });
+        operation
+    }
+
+    /// Applies all assignments or none, and says what they mean for the running VM.
+    pub async fn change_settings(
+        &self,
+        assignments: &[String],
+    ) -> Result<SettingsChanged, ApiError> {
+        let mut stored = self.stored.lock().await;
+        let old = stored.resolve(self.machine);
+        let mut next = stored.clone();
+        let mut keys: Vec<&'static Key> = Vec::new();
+        for assignment in assignments {
+            keys.push(
+                next.assign(assignment)
+                    .map_err(|e| ApiError::invalid(e.to_string()))?,
+            );
+        }
+        let new = next.resolve(self.machine);
+        for (path, _) in new
+            .share_list()
+            .iter()
+            .filter(|s| !old.share_list().contains(s))
+        {
+            shares::check(path).map_err(|why| {
+                ApiError::invalid(format!("cannot share {}: {why}", path.display()))
+            })?;
+        }
+        self.apply_shares(&old, &new).await?;
+        settings_file::save(&self.home.settings_file(), &next)
+            .map_err(|e| ApiError::internal(e.to_string()))?;
+        *stored = next;
+        self.vm.set_publish_address(new.publish_address);
+        let notices = self.restart_notices(&keys, &old, &new);
+        Ok(SettingsChanged {
+            settings: as_map(&new),
+            notices,
+        })
+    }
+
+    /// What lies in a folder that is shared already needs nothing.
+    async fn apply_shares(&self, old: &Settings, new: &Settings) -> Result<(), ApiError> {
+        let plan = |s: &Settings| {
+            // The home's share itself changes with a restart.
+            let same_home = Settings {
+                share_home: old.share_home,
+                ..s.clone()
+            };
+            shares::plan(&same_home, shares::user_home().as_deref()).0
+        };
+        let (old, new) = (plan(old), plan(new));
+        for share in old.iter().filter(|s| !new.contains(s)) {
+            self.vm.remove_share(share.tag.clone()).await?;
+        }
+        for share in new.iter().filter(|s| !old.contains(s)) {
+            self.vm.add_share(share.clone()).await?;
+        }
+        Ok(())
+    }
+
+    fn restart_notices(&self, keys: &[&Key], old: &Settings, new: &Settings) -> Vec<String> {
+        if matches!(
+            *self.vm.phase().borrow(),
+            Phase::Stopped | Phase::Failed { .. }
+        ) {
+            return Vec::new();
+        }
+        let (old, new) = (as_map(old), as_map(new));
+        let changed = |k: &Key| k.needs_restart && old.get(k.name) != new.get(k.name);
+        let names: Vec<_> = KEYS
+            .iter()
+            .filter(|k| changed(k) && keys.iter().any(|c| c.name == k.name))
+            .map(|k| k.name)
+            .collect();
+        if names.is_empty() {
+            return Vec::new();
+        }
+        vec![format!(
+            "{} will change with the next start: longshore restart",
+            names.join(", ")
+        )]
+    }
+}
+
+fn mounted(share: longshore_protocol::control::ShareStatus) -> ShareStatus {
+    ShareStatus {
+        path: PathBuf::from(share.share.path),
+        read_only: share.share.read_only,
+        mounted: share.mounted,
+        error: share.error,
+    }
+}
+
+/// The flags of `start`, as assignments of the settings of the same names.
+fn assignments(request: &StartRequest) -> Vec<String> {
+    let mut list = Vec::new();
+    let mut set = |key: &str, value: Option<String>| {
+        list.extend(value.map(|v| format!("{key}={v}")));
+    };
+    set("cpus", request.cpus.map(|n| n.to_string()));
+    set("memory", request.memory.clone());
+    set("disk", request.disk.clone());
+    set("accelerator", request.accelerator.clone());
+    set("channel", request.channel.clone());
+    list.extend(request.shares.iter().map(|s| format!("shares+={s}")));
+    list
+}
+
+pub fn as_map(settings: &Settings) -> serde_json::Map<String, serde_json::Value> {
+    match serde_json::to_value(settings) {
+        Ok(serde_json::Value::Object(map)) => map,
+        _ => serde_json::Map::new(),
+    }
+}
+
+fn word<T: serde::de::DeserializeOwned>(text: &str) -> Option<T> {
+    serde_json::from_value(serde_json::Value::from(text)).ok()
+}
+
+/// dockerd's configuration keys, and ours below `longshore`.
+fn daemon_json(settings: &Settings) -> serde_json::Value {
+    serde_json::json!({
+        "insecure-registries": settings.insecure_registries,
+        "ip": settings.publish_address.to_string(),
+        "longshore": { "share-command": shares::SHARE_COMMAND },
+    })
+}

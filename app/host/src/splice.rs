@@ -1,0 +1,126 @@
+//! Carries bytes between a client and the guest, with half-close in each direction.
+
+use std::io;
+
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+
+/// Large pieces: under emulation each piece costs a trip into the guest.
+const BUFFER: usize = 256 * 1024;
+
+/// Copies until both directions have ended. `gone` ends it early: when the client has closed
+/// altogether, which a half-close alone does not tell.
+pub async fn splice<C, G>(client: C, guest: G, gone: impl Future<Output = ()>) -> io::Result<()>
+where
+    C: AsyncRead + AsyncWrite + Unpin,
+    G: AsyncRead + AsyncWrite + Unpin,
+{
+    let (client_read, client_write) = tokio::io::split(client);
+    let (guest_read, guest_write) = tokio::io::split(guest);
+    let both = async {
+        tokio::try_join!(
+            pump(client_read, guest_write),
+            pump(guest_read, client_write)
+        )
+        .map(|_| ())
+    };
+    tokio::select! {
+        result = both => result,
+        () = gone => Ok(()),
+    }
+}
+
+async fn pump(from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin) -> io::Result<()> {
+    let mut from = tokio::io::BufReader::with_capacity(BUFFER, from);
+    tokio::io::copy_buf(&mut from, &mut to).await?;
+    // The peer may have closed already; that is no failure of the copy.
+    let _ = to.shutdown().await;
+    Ok(())
+}
+
+/// Ends when the other side of a unix socket has closed both directions.
+#[cfg(target_os = "linux")]
+pub fn hung_up(stream: &tokio::net::UnixStream) -> impl Future<Output = ()> + use<> {
+    use std::os::fd::AsFd;
+
+    use tokio::io::Interest;
+    use tokio::io::unix::AsyncFd;
+
+    let watch = stream.as_fd().try_clone_to_owned().and_then(|fd| {
+        // epoll tells a hang-up whatever one is interested in, and priority data does not exist on these sockets.
+        // SAFETY: an OwnedFd stays open, and the same descriptor, for as long as the AsyncFd holds it.
+        Ok(unsafe { AsyncFd::register_with_interest(fd, Interest::PRIORITY) }?)
+    });
+    async move {
+        if let Ok(watch) = watch {
+            while let Ok(mut guard) = watch.ready(Interest::PRIORITY).await {
+                if guard.ready().is_read_closed() {
+                    return;
+                }
+                guard.clear_ready();
+            }
+        }
+        std::future::pending().await
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+pub fn hung_up(_: &crate::listener::Accepted) -> impl Future<Output = ()> + use<> {
+    std::future::pending()
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use tokio::io::AsyncReadExt;
+    use tokio::net::UnixStream;
+
+    use super::*;
+
+    fn spliced() -> (UnixStream, UnixStream) {
+        let (client, near) = UnixStream::pair().unwrap();
+        let (far, guest) = UnixStream::pair().unwrap();
+        let gone = hung_up(&near);
+        tokio::spawn(async move { splice(near, far, gone).await });
+        (client, guest)
+    }
+
+    #[tokio::test]
+    async fn each_direction_closes_alone() {
+        let (mut client, mut guest) = spliced();
+        client.write_all(b"question").await.unwrap();
+        client.shutdown().await.unwrap();
+        let mut text = String::new();
+        guest.read_to_string(&mut text).await.unwrap();
+        assert_eq!(text, "question");
+        guest.write_all(b"answer").await.unwrap();
+        drop(guest);
+        text.clear();
+        client.read_to_string(&mut text).await.unwrap();
+        assert_eq!(text, "answer");
+
+        let (mut client, mut guest) = spliced();
+        guest.shutdown().await.unwrap();
+        text.clear();
+        client.read_to_string(&mut text).await.unwrap();
+        client.write_all(b"late").await.unwrap();
+        client.shutdown().await.unwrap();
+        guest.read_to_string(&mut text).await.unwrap();
+        assert_eq!(text, "late");
+    }
+
+    #[tokio::test]
+    async fn a_client_that_vanishes_after_its_half_close_closes_the_guest_side() {
+        let (mut client, mut guest) = spliced();
+        client.shutdown().await.unwrap();
+        assert_eq!(guest.read(&mut [0]).await.unwrap(), 0);
+        drop(client);
+        // The guest has sent nothing, so that only the hang-up can end the stream.
+        let ended = async {
+            while guest.write_all(b"x").await.is_ok() {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(std::time::Duration::from_secs(5), ended)
+            .await
+            .unwrap();
+    }
+}

@@ -1,0 +1,71 @@
+# Shared by the commands here: telling, packages, building. Sourced, from the top of the repository.
+
+export RUST_BACKTRACE=${RUST_BACKTRACE:-0}
+ARCH=${LONGSHORE_ARCH:-$(uname -m)}
+TARGET_DIR=${CARGO_TARGET_DIR:-target}
+STARTED=$(date +%s)
+
+say() { printf '\033[1m[%4ds] %s\033[0m\n' $(($(date +%s) - STARTED)) "$*"; }
+fail() { printf 'error: %s\n' "$*" >&2; exit 1; }
+
+# need_packages COMMAND-OR-FILE=PACKAGE...: installs the packages whose command or file is missing.
+need_packages() {
+  local missing=() pair
+  for pair in "$@"; do
+    local probe=${pair%%=*} package=${pair#*=}
+    case $probe in
+      /*) compgen -G "$probe" >/dev/null || missing+=("$package") ;;
+      *) command -v "$probe" >/dev/null || missing+=("$package") ;;
+    esac
+  done
+  [ ${#missing[@]} -eq 0 ] && return
+  command -v apt-get >/dev/null || fail "missing: ${missing[*]} (this is not a Debian-like machine: install them by its own means)"
+  local sudo=; [ "$(id -u)" = 0 ] || sudo=sudo
+  say "installing ${missing[*]}"
+  $sudo apt-get update -qq >/dev/null || true
+  $sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null ||
+    fail "apt-get could not install: ${missing[*]}"
+}
+
+# The packages that building and running take.
+need_build_packages() {
+  need_packages gcc=gcc pkg-config=pkg-config protoc=protobuf-compiler /usr/include/google/protobuf/empty.proto=libprotobuf-dev \
+    "/usr/include/seccomp.h=libseccomp-dev" "/usr/include/cap-ng.h=libcap-ng-dev" mkfs.erofs=erofs-utils \
+    qemu-system-x86_64=qemu-system-x86 /usr/share/doc/ca-certificates=ca-certificates curl=curl
+  if ! command -v docker >/dev/null; then
+    local cli=docker.io
+    apt-cache show docker-cli >/dev/null 2>&1 && cli=docker-cli
+    need_packages docker=$cli
+  fi
+  command -v cargo >/dev/null || fail "Rust is missing: install rustup (Debian: apt-get install rustup), then: rustup toolchain install 1.95"
+}
+
+# The packages that test images and peers take.
+need_test_packages() {
+  need_packages mmdebstrap=mmdebstrap docker-registry=docker-registry skopeo=skopeo /bin/busybox=busybox-static python3=python3 /usr/lib/python3*/ensurepip/__init__.py=python3-venv
+}
+
+build_host() {
+  say "building the host programs"
+  cargo build --release --quiet -p longshore -p longshore-host -p longshore-vm -p longshore-file-share
+}
+
+build_guest_image() {
+  say "building the guest image ($ARCH)"
+  cargo run --release --quiet -p longshore-guest-image -- --arch "$ARCH" --build --out "$TARGET_DIR/guest-image/$ARCH"
+}
+
+# debian_mirror: the mirror of the machine's own apt configuration.
+debian_mirror() {
+  awk '/^URIs:/ {print $2; exit}' /etc/apt/sources.list.d/debian.sources 2>/dev/null | grep . ||
+    awk '$1 == "deb" && / main/ {for (i = 2; i <= NF; i++) if ($i ~ /:\/\//) {print $i; exit}}' /etc/apt/sources.list /etc/apt/sources.list.d/*.list 2>/dev/null | grep . ||
+    fail "no Debian mirror found in this machine's apt configuration"
+}
+
+# debian_root SUITE OUT.tar PACKAGE...: the packages and what they depend on, unpacked but not configured.
+debian_root() {
+  local suite=$1 out=$2; shift 2
+  local packages; packages=$(echo "base-files $*" | tr " " ,)
+  mmdebstrap --quiet --variant=extract --aptopt='Acquire::Check-Valid-Until "false"' --include="$packages" "$suite" "$out" \
+    "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $(debian_mirror) $suite main"
+}

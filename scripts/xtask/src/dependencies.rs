@@ -1,0 +1,83 @@
+//! Which of our crates may use which: calls go down the picture, and processes share only the
+//! crates that hold a joint's protocol.
+
+use anyhow::{Context, Result, bail};
+use std::collections::BTreeMap;
+use std::process::Command;
+
+/// Crate → our crates that it may depend on. A crate that is missing here fails the check.
+const ALLOWED: &[(&str, &[&str])] = &[
+    ("longshore-protocol", &[]),
+    ("longshore-trace", &[]),
+    ("longshore-supervisor-api", &[]),
+    ("longshore-container-log", &[]),
+    ("longshore-init", &[]),
+    (
+        "longshore-agent",
+        &["longshore-protocol", "longshore-trace"],
+    ),
+    (
+        "longshore-daemon",
+        &[
+            "longshore-container-log",
+            "longshore-protocol",
+            "longshore-supervisor-api",
+            "longshore-trace",
+        ],
+    ),
+    (
+        "longshore-supervisor",
+        &["longshore-supervisor-api", "longshore-trace"],
+    ),
+    (
+        "containerd-shim-longshore-v2",
+        &["longshore-container-log", "longshore-trace"],
+    ),
+    ("longshore-runtime", &["longshore-trace"]),
+    ("longshore-channel", &["longshore-protocol"]),
+    ("longshore-vm", &["longshore-channel", "longshore-protocol"]),
+    ("longshore-file-share", &[]),
+    ("longshore-host-api", &["longshore-protocol"]),
+    (
+        "longshore-host",
+        &["longshore-host-api", "longshore-protocol", "longshore-vm"],
+    ),
+    ("longshore", &["longshore-host-api", "longshore-protocol"]),
+    ("longshore-guest-image", &[]),
+    ("xtask", &[]),
+];
+
+/// Fails with every edge that points the wrong way.
+pub fn check() -> Result<()> {
+    let output = Command::new(env!("CARGO"))
+        .args(["metadata", "--no-deps", "--format-version", "1"])
+        .output()
+        .context("running cargo metadata")?;
+    let metadata: serde_json::Value =
+        serde_json::from_slice(&output.stdout).context("parsing cargo metadata")?;
+    let allowed: BTreeMap<&str, &[&str]> = ALLOWED.iter().copied().collect();
+    let packages = metadata["packages"]
+        .as_array()
+        .context("cargo metadata has no packages")?;
+    let mut wrong = Vec::new();
+    for package in packages {
+        let name = package["name"].as_str().unwrap_or_default();
+        let Some(may_use) = allowed.get(name) else {
+            wrong.push(format!(
+                "{name} is not in scripts/xtask/src/dependencies.rs"
+            ));
+            continue;
+        };
+        for dependency in package["dependencies"].as_array().into_iter().flatten() {
+            let used = dependency["name"].as_str().unwrap_or_default();
+            if allowed.contains_key(used) && dependency["kind"] != "dev" && !may_use.contains(&used)
+            {
+                wrong.push(format!("{name} must not depend on {used}"));
+            }
+        }
+    }
+    if wrong.is_empty() {
+        return Ok(());
+    }
+    bail!("dependency direction:\n  {}", wrong.join("\n  "));
+}

@@ -1,0 +1,134 @@
+//! The json-file on disk: appended to with one write for each batch, rotated by size.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Seek, SeekFrom, Write};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use crate::config::LogConfig;
+use crate::error::{Error, Result};
+
+/// An open log file. All methods block on the disk.
+#[derive(Debug)]
+pub(crate) struct LogFile {
+    path: PathBuf,
+    file: File,
+    size: u64,
+    max_size: u64,
+    max_files: u32,
+}
+
+impl LogFile {
+    /// Opens or creates the file of `config` and appends to it.
+    pub(crate) fn open(config: &LogConfig) -> Result<LogFile> {
+        let path = config.log_path();
+        let opening = |source| Error::OpenLog {
+            path: path.clone(),
+            source,
+        };
+        let mut file = open_append(&path).map_err(opening)?;
+        let size = file.seek(SeekFrom::End(0)).map_err(opening)?;
+        let mut log = LogFile {
+            path,
+            file,
+            size,
+            max_size: config.max_size,
+            max_files: config.max_files,
+        };
+        log.end_torn_line();
+        Ok(log)
+    }
+
+    /// A power cut may leave half a record; the next one must not be glued to it.
+    fn end_torn_line(&mut self) {
+        let mut last = [b'\n'];
+        let torn = self.size > 0
+            && self.file.read_exact_at(&mut last, self.size - 1).is_ok()
+            && last[0] != b'\n';
+        if torn && self.file.write_all(b"\n").is_ok() {
+            self.size += 1;
+        }
+    }
+
+    /// Appends whole records. After an error (disk full) none of them is in the file.
+    pub(crate) fn append(&mut self, records: &[u8]) -> io::Result<()> {
+        if self.max_size > 0 && self.size > 0 && self.size + records.len() as u64 > self.max_size {
+            // A log that cannot be rotated is still better than none.
+            drop(self.rotate());
+        }
+        match self.file.write_all(records) {
+            Ok(()) => {
+                self.size += records.len() as u64;
+                Ok(())
+            }
+            Err(error) => {
+                drop(self.file.set_len(self.size));
+                Err(error)
+            }
+        }
+    }
+
+    /// `x` becomes `x.1`, `x.1` becomes `x.2` …; the oldest goes. The new file always has a new
+    /// inode (also when only one file is kept), which is how followers notice.
+    fn rotate(&mut self) -> Result<()> {
+        let failed = |source| Error::Rotate {
+            path: self.path.clone(),
+            source,
+        };
+        for index in (1..self.max_files).rev() {
+            match fs::rename(rotated(&self.path, index - 1), rotated(&self.path, index)) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
+                _ => {}
+            }
+        }
+        if self.max_files == 1 {
+            fs::remove_file(&self.path).map_err(failed)?;
+        }
+        self.file = open_append(&self.path).map_err(failed)?;
+        self.size = 0;
+        Ok(())
+    }
+}
+
+fn open_append(path: &Path) -> io::Result<File> {
+    OpenOptions::new()
+        .create(true)
+        .append(true)
+        .read(true)
+        .mode(0o640)
+        .open(path)
+}
+
+/// Name of the rotated file `index`; 0 is the current one.
+pub(crate) fn rotated(path: &Path, index: u32) -> PathBuf {
+    match index {
+        0 => path.to_owned(),
+        _ => {
+            let mut name = path.as_os_str().to_owned();
+            name.push(format!(".{index}"));
+            name.into()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rotates_and_mends() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut config = LogConfig::new("c", dir.path());
+        (config.max_size, config.max_files) = (10, 3);
+        fs::write(config.log_path(), "torn").unwrap();
+        let mut log = LogFile::open(&config).unwrap();
+        for record in ["aaaa\n", "bbbb\n", "cccc\n", "dddddddddddddd\n", "e\n"] {
+            log.append(record.as_bytes()).unwrap();
+        }
+        let read = |index| fs::read_to_string(rotated(&config.log_path(), index)).ok();
+        assert_eq!(read(0).as_deref(), Some("e\n"));
+        assert_eq!(read(1).as_deref(), Some("dddddddddddddd\n"));
+        assert_eq!(read(2).as_deref(), Some("bbbb\ncccc\n"));
+        assert_eq!(read(3), None);
+    }
+}

@@ -1,0 +1,8 @@
+//! `docker cp` both ways and `docker export`: archives from and into a container's file system.
+
+mod api;
+mod pack;
+mod place;
+mod unpack;
+
+pub use api::route;

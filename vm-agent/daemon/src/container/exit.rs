@@ -1,0 +1,152 @@
+//! A container's end: noticed, written down, cleaned up after, told; then restarted or removed as it asked.
+
+use super::record::{Container, State, Status};
+use super::store::Entry;
+use super::{neighbours, remove, restart, task};
+use crate::state::Daemon;
+use crate::supervisor::{api, is_restart};
+use chrono::{DateTime, Utc};
+use std::sync::Arc;
+use std::time::Duration;
+use tonic::Code;
+
+/// Code of a container whose end nobody saw: power cut, lost shim.
+pub const UNKNOWN_EXIT: i32 = 255;
+
+/// How a process ended.
+#[derive(Debug, Clone, Copy)]
+pub struct Exit {
+    pub code: i32,
+    pub at: DateTime<Utc>,
+}
+
+impl Exit {
+    pub fn unknown() -> Self {
+        Exit {
+            code: UNKNOWN_EXIT,
+            at: Utc::now(),
+        }
+    }
+
+    pub fn new(code: u32, at: Option<prost_types::Timestamp>) -> Self {
+        let time =
+            at.and_then(|at| DateTime::from_timestamp(at.seconds, u32::try_from(at.nanos).ok()?));
+        Exit {
+            code: code as i32,
+            at: time.unwrap_or_else(Utc::now),
+        }
+    }
+}
+
+/// Waits in the background for the container's end.
+pub fn monitor(daemon: &Arc<Daemon>, entry: &Arc<Entry>) {
+    if std::mem::replace(&mut entry.live().monitored, true) {
+        return;
+    }
+    let (daemon, entry) = (daemon.clone(), entry.clone());
+    tokio::spawn(async move {
+        let id = entry.now().id.clone();
+        let exit = wait(&daemon, &id, "").await;
+        entry.live().monitored = false;
+        handle(&daemon, &entry, exit).await;
+    });
+}
+
+/// The end of a task's process, or of its exec `exec_id`; goes on over restarts of the supervisor.
+pub async fn wait(daemon: &Daemon, id: &str, exec_id: &str) -> Exit {
+    loop {
+        let request = api::WaitRequest {
+            container_id: id.to_owned(),
+            exec_id: exec_id.to_owned(),
+        };
+        match daemon.supervisor.tasks().wait(request).await {
+            Ok(response) => {
+                let response = response.into_inner();
+                return Exit::new(response.exit_status, response.exited_at);
+            }
+            Err(status) if status.code() == Code::NotFound => return Exit::unknown(),
+            Err(status) => {
+                if !is_restart(&status) {
+                    tracing::warn!(%status, id, exec_id, "waiting for a process; trying again");
+                }
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+}
+
+/// Takes note of an exit. Order matters, so that a kill -9 at any point loses neither code nor event: the exit goes to
+/// disk, its event to the journal, then everything is cleaned up, and only then readers and waiters are told.
+pub async fn handle(daemon: &Arc<Daemon>, entry: &Arc<Entry>, exit: Exit) {
+    let containers = &daemon.containers;
+    let container = entry.now();
+    let before = container.state.clone();
+    let mut state = State {
+        status: Status::Exited,
+        pid: 0,
+        exit_code: exit.code,
+        finished_at: Some(exit.at),
+        exit_unannounced: true,
+        ..before.clone()
+    };
+    containers.write_state(entry, true, &state);
+    announce(daemon, &container, &state);
+    state.exit_unannounced = false;
+    let id = container.id.clone();
+    tokio::join!(
+        async {
+            let delete = api::DeleteTaskRequest {
+                container_id: id.clone(),
+            };
+            let _ = daemon
+                .supervisor
+                .retry(|supervisor| {
+                    let delete = delete.clone();
+                    async move { supervisor.tasks().delete(delete).await }
+                })
+                .await;
+            task::delete_record(daemon, &id).await;
+        },
+        neighbours::release_network(daemon, &container)
+    );
+    let ran = before
+        .started_at
+        .map(|started| (exit.at - started).to_std().unwrap_or_default());
+    let delay = entry.live().backoff.next(ran.unwrap_or_default());
+    // A stop that came while this was cleaning up counts.
+    state.stopped_by_hand = entry.now().state.stopped_by_hand;
+    let again = restart::wanted(
+        &container.host_config.restart_policy,
+        &state,
+        state.stopped_by_hand,
+    );
+    if again {
+        state.status = Status::Restarting;
+        state.restart_count += 1;
+    }
+    containers.change_state(entry, false, |current| *current = state);
+    entry.exits.send_modify(|(count, code)| {
+        *count += 1;
+        *code = exit.code;
+    });
+    if again {
+        restart::after(daemon, entry, delay);
+    } else if container.host_config.auto_remove {
+        let entry = entry.clone();
+        let daemon = daemon.clone();
+        tokio::spawn(async move { remove::automatically(&daemon, &entry).await });
+    }
+}
+
+/// The `die` event.
+pub fn announce(daemon: &Daemon, container: &Container, state: &State) {
+    let ran = match (state.started_at, state.finished_at) {
+        (Some(started), Some(finished)) => (finished - started).num_seconds().max(0),
+        _ => 0,
+    };
+    let more = [
+        ("execDuration", ran.to_string()),
+        ("exitCode", state.exit_code.to_string()),
+    ];
+    daemon.containers.publish(container, "die", &more);
+}

@@ -1,0 +1,436 @@
+//! `GET /containers/json`: `docker ps` with its filters, from a snapshot that waits for nobody.
+
+use super::record::{Container, Status};
+use super::{inspect, snapshot};
+use crate::error::{ApiError, ApiResult};
+use crate::filter::Filters;
+use crate::http_message::{ApiRequest, ApiResponse, ok_json};
+use crate::network::EndpointSet;
+use crate::state::Daemon;
+use chrono::{DateTime, Utc};
+use serde_json::{Value, json};
+use std::sync::Arc;
+
+const FILTERS: [&str; 17] = [
+    "ancestor",
+    "before",
+    "exited",
+    "expose",
+    "health",
+    "id",
+    "is-task",
+    "isolation",
+    "label",
+    "label!",
+    "name",
+    "network",
+    "publish",
+    "since",
+    "status",
+    "volume",
+    "annotation",
+];
+
+pub async fn serve(daemon: Arc<Daemon>, request: ApiRequest) -> ApiResult<ApiResponse> {
+    let query = &request.query;
+    let filters = request.filters()?;
+    filters.allow(&FILTERS)?;
+    let selection = Selection::new(&daemon, &filters)?;
+    let limit = match query.non_empty("limit") {
+        Some(text) => text.parse::<i64>().map_err(|_| {
+            ApiError::internal(format!("strconv.Atoi: parsing \"{text}\": invalid syntax"))
+        })?,
+        None => -1,
+    };
+    let all = query.flag("all") || limit > 0 || filters.has("status") || filters.has("exited");
+    let mut containers = daemon.containers.list();
+    containers.retain(|container| {
+        (all || container.running || container.state.status == Status::Restarting)
+            && selection.takes(container)
+    });
+    containers.sort_by(|a, b| b.created.cmp(&a.created).then_with(|| a.id.cmp(&b.id)));
+    if limit > 0 {
+        containers.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
+    }
+    let mut shown = Vec::with_capacity(containers.len());
+    for container in &containers {
+        let mut summary = summary(&daemon, container);
+        if query.flag("size") {
+            add_size(&daemon, container, &mut summary).await;
+        }
+        shown.push(summary);
+    }
+    ok_json(&shown)
+}
+
+/// `SizeRw` and `SizeRootFs`, where the supervisor knows them.
+pub async fn add_size(daemon: &Daemon, container: &Container, shown: &mut Value) {
+    let own = snapshot::usage(&daemon.containers, &container.id)
+        .await
+        .unwrap_or_default();
+    let image = snapshot::chain_usage(&daemon.containers, &container.snapshot_parent).await;
+    if own > 0 {
+        shown["SizeRw"] = json!(own);
+    }
+    shown["SizeRootFs"] = json!(own + image);
+}
+
+/// What the filters ask for, names resolved once.
+struct Selection<'a> {
+    filters: &'a Filters,
+    daemon: &'a Daemon,
+    before: Option<Arc<Container>>,
+    since: Option<Arc<Container>>,
+    exited: Vec<i32>,
+}
+
+impl<'a> Selection<'a> {
+    fn new(daemon: &'a Daemon, filters: &'a Filters) -> ApiResult<Self> {
+        for status in filters.values("status") {
+            if !Status::ALL.iter().any(|known| known.as_str() == status) {
+                return Err(ApiError::bad_request(format!(
+                    "invalid filter 'status={status}': invalid value for state ({status}): must be one of created, \
+                     running, paused, restarting, removing, exited, dead"
+                )));
+            }
+        }
+        let exited = filters.values("exited").iter().map(|text| {
+            text.parse()
+                .map_err(|_| ApiError::bad_request(format!("invalid filter 'exited=[{text}]'")))
+        });
+        let named = |filter: &str| {
+            filters
+                .values(filter)
+                .first()
+                .map(|name| daemon.containers.get(name))
+                .transpose()
+        };
+        Ok(Selection {
+            before: named("before")?,
+            since: named("since")?,
+            exited: exited.collect::<ApiResult<_>>()?,
+            filters,
+            daemon,
+        })
+    }
+
+    fn takes(&self, container: &Container) -> bool {
+        let filters = self.filters;
+        let state = &container.state;
+        let ended =
+            matches!(state.status, Status::Exited | Status::Dead) && state.started_at.is_some();
+        filters.any("id", |id| container.id.starts_with(id.as_str()))
+            && filters.any("name", |wanted| name_matches(&container.name, wanted))
+            && filters.labels(&container.config.labels)
+            && filters.exact("status", state.status.as_str())
+            && (self.exited.is_empty() || (ended && self.exited.contains(&state.exit_code)))
+            && self
+                .before
+                .as_ref()
+                .is_none_or(|before| container.created < before.created)
+            && self
+                .since
+                .as_ref()
+                .is_none_or(|since| container.created > since.created)
+            && filters.any("ancestor", |image| is_ancestor(container, image))
+            && filters.any("volume", |volume| uses_volume(container, volume))
+            && filters.any("network", |network| self.is_on(container, network))
+            && filters.any("publish", |port| publishes(container, port))
+            && filters.any("expose", |port| exposes(container, port))
+            && filters.any("health", |health| health_of(container) == health)
+            && filters.any("is-task", |wanted| !matches!(wanted.as_str(), "true" | "1"))
+    }
+
+    fn is_on(&self, container: &Container, wanted: &str) -> bool {
+        let set = self
+            .daemon
+            .networks
+            .endpoints(&container.id)
+            .unwrap_or_default();
+        let mode = &container.host_config.network_mode;
+        mode == wanted
+            || set.networks.iter().any(|(name, endpoint)| {
+                name == wanted || (!wanted.is_empty() && endpoint.network_id.starts_with(wanted))
+            })
+    }
+}
+
+fn health_of(container: &Container) -> &'static str {
+    // Checks themselves are still to come: until then a container with one is "starting".
+    match container.config.healthcheck {
+        Some(_) if container.running => "starting",
+        _ => "none",
+    }
+}
+
+/// `name` filters are regular expressions to Docker; `^`, `$` and `.*` are what people use.
+fn name_matches(name: &str, wanted: &str) -> bool {
+    let (text, from_start) = match wanted.strip_prefix('^') {
+        Some(rest) => (rest, true),
+        None => (wanted, false),
+    };
+    let (text, to_end) = match text.strip_suffix('$') {
+        Some(rest) => (rest, true),
+        None => (text, false),
+    };
+    let slashed = format!("/{name}");
+    let name = if text.starts_with('/') {
+        slashed.as_str()
+    } else {
+        name
+    };
+    let mut rest = name;
+    let parts: Vec<&str> = text.split(".*").collect();
+    for (index, part) in parts.iter().enumerate() {
+        let last = index + 1 == parts.len();
+        let at = match (index == 0 && from_start, last && to_end) {
+            (true, true) => (rest == *part).then_some(0),
+            (true, false) => rest.starts_with(part).then_some(0),
+            (false, true) => rest.ends_with(part).then(|| rest.len() - part.len()),
+            (false, false) => rest.find(part),
+        };
+        match at {
+            Some(at) => rest = &rest[at + part.len()..],
+            None => return false,
+        }
+    }
+    true
+}
+
+fn is_ancestor(container: &Container, wanted: &str) -> bool {
+    let familiar = |name: &str| {
+        let name = name
+            .strip_prefix("docker.io/library/")
+            .or(name.strip_prefix("docker.io/"))
+            .unwrap_or(name);
+        match name
+            .rsplit('/')
+            .next()
+            .is_some_and(|last| last.contains([':', '@']))
+        {
+            true => name.to_owned(),
+            false => format!("{name}:latest"),
+        }
+    };
+    let id = container
+        .image_id
+        .strip_prefix("sha256:")
+        .unwrap_or(&container.image_id);
+    let wanted_id = wanted.strip_prefix("sha256:").unwrap_or(wanted);
+    familiar(&container.image) == familiar(wanted)
+        || (wanted_id.len() >= 4 && id.starts_with(wanted_id))
+}
+
+fn uses_volume(container: &Container, wanted: &str) -> bool {
+    container
+        .mounts
+        .iter()
+        .any(|point| point.name == wanted || point.destination == wanted)
+}
+
+/// `80`, `80/udp`, `8000-9000/tcp`
+fn port_range(text: &str) -> Option<(u16, u16, &str)> {
+    let (numbers, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
+    let (first, last) = numbers.split_once('-').unwrap_or((numbers, numbers));
+    Some((first.parse().ok()?, last.parse().ok()?, protocol))
+}
+
+fn in_range(port: &str, wanted: &str) -> bool {
+    let (Some((port, _, protocol)), Some((first, last, wanted))) =
+        (port_range(port), port_range(wanted))
+    else {
+        return false;
+    };
+    protocol == wanted && (first..=last).contains(&port)
+}
+
+fn publishes(container: &Container, wanted: &str) -> bool {
+    container
+        .host_config
+        .port_bindings
+        .iter()
+        .flatten()
+        .any(|(port, bindings)| {
+            let protocol = port.split_once('/').map_or("tcp", |(_, protocol)| protocol);
+            bindings
+                .iter()
+                .flatten()
+                .any(|binding| in_range(&format!("{}/{protocol}", binding.host_port), wanted))
+        })
+}
+
+fn exposes(container: &Container, wanted: &str) -> bool {
+    container
+        .config
+        .exposed_ports
+        .keys()
+        .any(|port| in_range(port, wanted))
+}
+
+fn summary(daemon: &Daemon, container: &Container) -> Value {
+    let set = inspect::endpoints(daemon, container);
+    let command = std::iter::once(&container.path)
+        .chain(&container.args)
+        .map(String::as_str);
+    let mut labels = container.config.labels.clone();
+    labels.retain(|key, _| !key.is_empty());
+    json!({
+        "Id": container.id,
+        "Names": [format!("/{}", container.name)],
+        "Image": container.image,
+        "ImageID": container.image_id,
+        "Command": command.collect::<Vec<_>>().join(" "),
+        "Created": container.created.timestamp(),
+        "Ports": ports(&set, container),
+        "Labels": labels,
+        "State": container.state.status.as_str(),
+        "Status": status_text(container, Utc::now()),
+        "HostConfig": { "NetworkMode": container.host_config.network_mode },
+        "NetworkSettings": { "Networks": set.networks },
+        "Mounts": inspect::mounts(container),
+    })
+}
+
+fn ports(set: &EndpointSet, container: &Container) -> Vec<Value> {
+    let mut shown = Vec::new();
+    let split = |port: &str| {
+        let (number, protocol) = port.split_once('/').unwrap_or((port, "tcp"));
+        (
+            number.parse::<u16>().unwrap_or_default(),
+            protocol.to_owned(),
+        )
+    };
+    for (port, bindings) in &set.ports {
+        let (number, protocol) = split(port);
+        let bindings = bindings.as_deref().unwrap_or_default();
+        if bindings.is_empty() {
+            shown.push(json!({ "PrivatePort": number, "Type": protocol }));
+        }
+        for binding in bindings {
+            let public: u16 = binding.host_port.parse().unwrap_or_default();
+            shown.push(json!({
+                "IP": binding.host_ip, "PrivatePort": number, "PublicPort": public, "Type": protocol,
+            }));
+        }
+    }
+    if container.running {
+        for port in container
+            .config
+            .exposed_ports
+            .keys()
+            .filter(|port| !set.ports.contains_key(*port))
+        {
+            let (number, protocol) = split(port);
+            shown.push(json!({ "PrivatePort": number, "Type": protocol }));
+        }
+    }
+    shown
+}
+
+/// `Up 3 minutes`, `Exited (0) 2 hours ago`, …
+pub fn status_text(container: &Container, now: DateTime<Utc>) -> String {
+    let state = &container.state;
+    let since = |time: Option<DateTime<Utc>>| {
+        time.map_or_else(String::new, |time| {
+            human_duration((now - time).num_seconds())
+        })
+    };
+    match state.status {
+        Status::Running => {
+            let health = if health_of(container) == "starting" {
+                " (health: starting)"
+            } else {
+                ""
+            };
+            format!("Up {}{health}", since(state.started_at))
+        }
+        Status::Paused => format!("Up {} (Paused)", since(state.started_at)),
+        Status::Restarting => format!(
+            "Restarting ({}) {} ago",
+            state.exit_code,
+            since(state.finished_at)
+        ),
+        Status::Created => "Created".to_owned(),
+        Status::Removing => "Removal In Progress".to_owned(),
+        Status::Dead => "Dead".to_owned(),
+        Status::Exited if state.finished_at.is_none() => format!("Exited ({})", state.exit_code),
+        Status::Exited => format!(
+            "Exited ({}) {} ago",
+            state.exit_code,
+            since(state.finished_at)
+        ),
+    }
+}
+
+/// Docker's wording of a duration.
+fn human_duration(seconds: i64) -> String {
+    let (minutes, hours) = (seconds / 60, (seconds + 1800) / 3600);
+    match seconds {
+        ..1 => "Less than a second".to_owned(),
+        1 => "1 second".to_owned(),
+        2..60 => format!("{seconds} seconds"),
+        60..120 => "About a minute".to_owned(),
+        120..3600 => format!("{minutes} minutes"),
+        _ if hours == 1 => "About an hour".to_owned(),
+        _ if hours < 48 => format!("{hours} hours"),
+        _ if hours < 24 * 7 * 2 => format!("{} days", hours / 24),
+        _ if hours < 24 * 30 * 2 => format!("{} weeks", hours / 24 / 7),
+        _ if hours < 24 * 365 * 2 => format!("{} months", hours / 24 / 30),
+        _ => format!("{} years", hours / 24 / 365),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_dockers() {
+        let table = [
+            (0, "Less than a second"),
+            (1, "1 second"),
+            (59, "59 seconds"),
+            (60, "About a minute"),
+            (150, "2 minutes"),
+            (3600, "About an hour"),
+            (3 * 3600, "3 hours"),
+            (49 * 3600, "2 days"),
+            (15 * 24 * 3600, "2 weeks"),
+            (100 * 24 * 3600, "3 months"),
+        ];
+        for (seconds, expected) in table {
+            assert_eq!(human_duration(seconds), expected);
+        }
+    }
+
+    #[test]
+    fn names_match_as_people_write_them() {
+        let table = [
+            ("web", "we", true),
+            ("web", "^web$", true),
+            ("web1", "^web$", false),
+            ("my-web", "web$", true),
+            ("web", "/web", true),
+            ("my-web", "^/web", false),
+            ("a-b-c", "^a.*c$", true),
+            ("a-b-d", "^a.*c$", false),
+        ];
+        for (name, wanted, expected) in table {
+            assert_eq!(name_matches(name, wanted), expected, "{name} {wanted}");
+        }
+    }
+
+    #[test]
+    fn port_filters() {
+        let table = [
+            ("80/tcp", "80", true),
+            ("80/tcp", "79-81/tcp", true),
+            ("80/udp", "80", false),
+            ("81/tcp", "80/tcp", false),
+            ("80/tcp", "x", false),
+        ];
+        for (port, wanted, expected) in table {
+            assert_eq!(in_range(port, wanted), expected, "{port} {wanted}");
+        }
+    }
+}

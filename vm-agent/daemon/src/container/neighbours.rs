@@ -1,0 +1,190 @@
+//! What containers ask of images, networks and volumes, in one place.
+
+use super::{Container, Rootfs};
+use crate::error::{ApiError, ApiResult};
+use crate::network::{ContainerNetworkRequest, PortBinding};
+use crate::state::Daemon;
+use serde_json::Value;
+use std::path::PathBuf;
+
+/// An image as a container needs it.
+#[derive(Debug, Clone, Default)]
+pub struct Image {
+    pub id: String,
+    pub manifest: String,
+    pub manifest_size: i64,
+    /// The snapshot of its last layer; empty for an image without layers.
+    pub chain_id: String,
+    pub config: super::config::ContainerConfig,
+}
+
+/// 404 `No such image: X` when it is not here.
+pub async fn resolve_image(daemon: &Daemon, name: &str) -> ApiResult<Image> {
+    let found = daemon.images.resolve(name).await?;
+    let mut config = Value::Object(found.config.config.unwrap_or_default());
+    super::config::without_nulls(&mut config);
+    Ok(Image {
+        id: found.id,
+        manifest: found.manifest.digest,
+        manifest_size: found.manifest.size,
+        chain_id: found.chain_id,
+        config: serde_json::from_value(config).map_err(|error| {
+            ApiError::internal(format!("the configuration of image {name}: {error}"))
+        })?,
+    })
+}
+
+/// What networking needs to know of a container that starts.
+pub fn network_request(container: &Container, netns: PathBuf) -> ContainerNetworkRequest {
+    let (config, host) = (&container.config, &container.host_config);
+    let endpoints = container
+        .networking
+        .endpoints_config
+        .iter()
+        .map(|(name, settings)| {
+            let settings = serde_json::from_value(settings.clone()).unwrap_or_default();
+            (name.clone(), settings)
+        });
+    let bindings = host.port_bindings.iter().flatten().map(|(port, bindings)| {
+        let bindings = bindings.iter().flatten().map(|binding| PortBinding {
+            host_ip: binding.host_ip.clone(),
+            host_port: binding.host_port.clone(),
+        });
+        (port.clone(), Some(bindings.collect()))
+    });
+    ContainerNetworkRequest {
+        id: container.id.clone(),
+        name: container.name.clone(),
+        hostname: config.hostname.clone(),
+        domainname: config.domainname.clone(),
+        mode: host.network_mode.clone(),
+        endpoints: endpoints.collect(),
+        exposed_ports: config.exposed_ports.keys().cloned().collect(),
+        port_bindings: bindings.collect(),
+        publish_all_ports: host.publish_all_ports,
+        netns,
+        dns: host.dns.clone().unwrap_or_default(),
+        dns_search: host.dns_search.clone().unwrap_or_default(),
+        dns_options: host.dns_options.clone().unwrap_or_default(),
+        extra_hosts: host.extra_hosts.clone().unwrap_or_default(),
+    }
+}
+
+/// Gives the container its network; returns the namespace to join (`None`: the guest's own).
+pub async fn attach_network(daemon: &Daemon, container: &Container) -> ApiResult<Option<PathBuf>> {
+    let mode = container.host_config.network_mode.as_str();
+    if let Some(peer) = mode.strip_prefix("container:") {
+        let peer = daemon.containers.get(peer)?;
+        if !peer.running {
+            return Err(ApiError::conflict(format!(
+                "cannot join network of a non running container: {}",
+                peer.id
+            )));
+        }
+        copy_network_files(daemon, &peer, container)?;
+        return Ok(Some(PathBuf::from(format!("/proc/{}/ns/net", peer.pid))));
+    }
+    let namespace = match mode {
+        "host" => None,
+        _ => Some(daemon.networks.create_netns(&container.id).await?),
+    };
+    let request = network_request(container, namespace.clone().unwrap_or_default());
+    let attached = daemon.networks.attach(&request).await;
+    let set = match (attached, &namespace) {
+        (Ok(set), _) => set,
+        (Err(error), namespace) => {
+            if let Some(path) = namespace {
+                daemon.networks.remove_netns(path).await;
+            }
+            return Err(error);
+        }
+    };
+    let folder = daemon.containers.folder(&container.id);
+    std::fs::write(
+        folder.join("resolv.conf"),
+        daemon.networks.resolv_conf(&request),
+    )?;
+    std::fs::write(folder.join("hosts"), daemon.networks.hosts(&request, &set))?;
+    std::fs::write(
+        folder.join("hostname"),
+        format!("{}\n", container.config.hostname),
+    )?;
+    Ok(namespace)
+}
+
+/// A container in another's network has the other's names as well.
+fn copy_network_files(daemon: &Daemon, peer: &Container, container: &Container) -> ApiResult<()> {
+    let (from, to) = (
+        daemon.containers.folder(&peer.id),
+        daemon.containers.folder(&container.id),
+    );
+    for name in ["resolv.conf", "hosts", "hostname"] {
+        if from.join(name).exists() {
+            std::fs::copy(from.join(name), to.join(name))?;
+        }
+    }
+    Ok(())
+}
+
+pub async fn release_network(daemon: &Daemon, container: &Container) {
+    daemon.networks.release(&container.id).await;
+}
+
+/// Makes (or finds) a volume; returns its name, and the folder that is bound.
+pub async fn volume(
+    daemon: &Daemon,
+    name: &str,
+    driver: &str,
+    options: &super::config::Labels,
+    labels: &super::config::Labels,
+) -> ApiResult<(String, PathBuf)> {
+    let volume = daemon
+        .volumes
+        .get_or_create(name, driver, options, labels)
+        .await?;
+    Ok((volume.name, volume.mountpoint))
+}
+
+fn volumes(container: &Container) -> impl Iterator<Item = &super::MountPoint> {
+    container
+        .mounts
+        .iter()
+        .filter(|point| point.kind == "volume")
+}
+
+/// Keeps the container's volumes from being removed.
+pub fn reference_volumes(daemon: &Daemon, container: &Container) {
+    for point in volumes(container) {
+        daemon.volumes.reference(&point.name, &container.id);
+    }
+}
+
+/// Lets the container's volumes go; anonymous ones that nobody else has are deleted when `remove`.
+pub async fn release_volumes(daemon: &Daemon, container: &Container, remove: bool) {
+    for point in volumes(container) {
+        let unused = daemon.volumes.unreference(&point.name, &container.id);
+        let anonymous = daemon
+            .volumes
+            .get(&point.name)
+            .is_ok_and(|volume| volume.is_anonymous());
+        if unused && remove && anonymous {
+            let _ = daemon.volumes.remove(&point.name, true).await;
+        }
+    }
+}
+
+/// Whether a start has to look whether volumes are new.
+pub fn copies_up(container: &Container) -> bool {
+    volumes(container).any(|point| point.copy_up)
+}
+
+/// Fills new volumes with what the image has at their places.
+pub async fn copy_up(daemon: &Daemon, container: &Container, rootfs: &Rootfs) -> ApiResult<()> {
+    for point in volumes(container).filter(|point| point.copy_up) {
+        daemon
+            .volumes
+            .copy_up(&point.name, &rootfs.path, &point.destination)
+            .await?;
+    }
+    Ok(())
+}

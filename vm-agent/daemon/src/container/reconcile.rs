@@ -1,0 +1,214 @@
+//! After a start of the daemon: what the records say, held against what the supervisor really has.
+
+use super::exit::{self, Exit};
+use super::record::{Container, State, Status};
+use super::store::{Containers, Entry};
+use super::{neighbours, remove, restart, snapshot, task};
+use crate::config::SNAPSHOTTER;
+use crate::error::ApiResult;
+use crate::state::Daemon;
+use crate::supervisor::api::{self, snapshots, types::v1 as tasks};
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How long a request waits for the supervisor before it is answered from the records alone.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+impl Containers {
+    /// Every container's volumes are in use from the start.
+    pub fn reference_volumes(&self, daemon: &Daemon) {
+        for container in self.list() {
+            neighbours::reference_volumes(daemon, &container);
+        }
+    }
+
+    /// Returns when it is known which containers run.
+    pub async fn settled(&self) {
+        let mut settled = self.settled.subscribe();
+        if *settled.borrow() {
+            return;
+        }
+        let _ = tokio::time::timeout(PATIENCE, settled.wait_for(|settled| *settled)).await;
+    }
+}
+
+/// Runs once, in the background; requests on containers wait for it.
+pub async fn run(daemon: Arc<Daemon>) {
+    loop {
+        match reconcile(&daemon).await {
+            Ok(()) => break,
+            Err(error) => {
+                tracing::warn!(%error, "the supervisor does not answer; trying again");
+                tokio::time::sleep(Duration::from_millis(200)).await;
+            }
+        }
+    }
+    if let Err(error) = remove_orphans(&daemon).await {
+        tracing::warn!(%error, "looking for what has no owner");
+    }
+}
+
+async fn reconcile(daemon: &Arc<Daemon>) -> ApiResult<()> {
+    daemon.supervisor.ensure_namespace().await?;
+    let listed = daemon.supervisor.retry(|supervisor| async move {
+        supervisor
+            .tasks()
+            .list(api::ListTasksRequest::default())
+            .await
+    });
+    let tasks: HashMap<String, tasks::Process> = listed
+        .await?
+        .tasks
+        .into_iter()
+        .map(|process| (process.id.clone(), process))
+        .collect();
+    let mut to_start = Vec::new();
+    for entry in daemon.containers.entries() {
+        let container = entry.now();
+        if container.state.exit_unannounced {
+            exit::announce(daemon, &container, &container.state);
+            daemon
+                .containers
+                .change_state(&entry, false, |state| state.exit_unannounced = false);
+        }
+        if settle(daemon, &entry, &container, tasks.get(&container.id)).await {
+            to_start.push(entry);
+        }
+    }
+    daemon.containers.settled.send_replace(true);
+    for entry in to_start {
+        restart::after(daemon, &entry, Duration::ZERO);
+    }
+    Ok(())
+}
+
+/// Brings one record in line; true when the container is to be started.
+async fn settle(
+    daemon: &Arc<Daemon>,
+    entry: &Arc<Entry>,
+    container: &Container,
+    process: Option<&tasks::Process>,
+) -> bool {
+    let containers = &daemon.containers;
+    if let Some(process) = process {
+        match process.status() {
+            tasks::Status::Running | tasks::Status::Paused => {
+                adopt(daemon, entry, container, process);
+                return false;
+            }
+            tasks::Status::Stopped if container.state.is_running() => {
+                let at = process.exited_at.filter(|at| at.seconds > 0);
+                exit::handle(daemon, entry, Exit::new(process.exit_status, at)).await;
+                return false;
+            }
+            // Created and never started, or known to have ended: of no use.
+            _ => task::clean_up_task(daemon, &container.id).await,
+        }
+    }
+    if container.state.is_running() {
+        // Another boot, or a shim that is gone: nobody knows how it ended.
+        let same_boot = *container.state.boot == *containers.boot;
+        if same_boot {
+            exit::handle(daemon, entry, Exit::unknown()).await;
+            return false;
+        }
+        let ended = State {
+            status: Status::Exited,
+            pid: 0,
+            exit_code: exit::UNKNOWN_EXIT,
+            finished_at: Some(chrono::Utc::now()),
+            ..container.state.clone()
+        };
+        containers.change_state(entry, true, |state| *state = ended);
+    }
+    let state = entry.now().state.clone();
+    if container.host_config.auto_remove && state.status != Status::Created {
+        remove::automatically(daemon, entry).await;
+        return false;
+    }
+    let new_boot = *state.boot != *containers.boot;
+    let again = match state.status {
+        Status::Restarting => true,
+        _ => new_boot && restart::wanted_at_boot(&container.host_config.restart_policy, &state),
+    };
+    if again {
+        containers.change_state(entry, false, |state| state.status = Status::Restarting);
+    }
+    again
+}
+
+/// A container that runs goes on as it is.
+fn adopt(
+    daemon: &Arc<Daemon>,
+    entry: &Arc<Entry>,
+    container: &Container,
+    process: &tasks::Process,
+) {
+    let status = match process.status() {
+        tasks::Status::Paused => Status::Paused,
+        _ => Status::Running,
+    };
+    let unknown = !container.state.is_running();
+    let boot = daemon.containers.boot.to_string();
+    daemon.containers.change_state(entry, false, |state| {
+        state.status = status;
+        state.pid = process.pid;
+        if unknown {
+            // The daemon died between the start and writing it down.
+            state.started_at = Some(chrono::Utc::now());
+            state.boot = boot;
+        }
+    });
+    if unknown {
+        daemon.containers.publish(&entry.now(), "start", &[]);
+    }
+    exit::monitor(daemon, entry);
+}
+
+/// Deletes layers and records of containers that do not exist any more (or not yet, when the power went).
+async fn remove_orphans(daemon: &Arc<Daemon>) -> ApiResult<()> {
+    let known = |id: &str| {
+        daemon
+            .containers
+            .entry(id)
+            .is_ok_and(|entry| entry.now().id == id)
+    };
+    let is_ours = |id: &str| id.len() == 64 && id.bytes().all(|b| b.is_ascii_hexdigit());
+    let records = api::ListContainersRequest::default();
+    let records = daemon
+        .supervisor
+        .containers()
+        .list(records)
+        .await?
+        .into_inner()
+        .containers;
+    for record in records
+        .iter()
+        .filter(|record| is_ours(&record.id) && !known(&record.id))
+    {
+        tracing::info!(id = %record.id, "removing a container that nobody owns");
+        task::clean_up_task(daemon, &record.id).await;
+    }
+    let request = snapshots::ListSnapshotsRequest {
+        snapshotter: SNAPSHOTTER.to_owned(),
+        ..Default::default()
+    };
+    let mut stream = daemon
+        .supervisor
+        .snapshots()
+        .list(request)
+        .await?
+        .into_inner();
+    while let Some(page) = stream.message().await? {
+        for info in page
+            .info
+            .iter()
+            .filter(|info| is_ours(&info.name) && !known(&info.name))
+        {
+            tracing::info!(id = %info.name, "removing a layer that nobody owns");
+            let _ = snapshot::remove(&daemon.containers, &info.name).await;
+        }
+    }
+    Ok(())
+}

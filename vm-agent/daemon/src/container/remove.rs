@@ -1,0 +1,158 @@
+//! `DELETE /containers/{id}`, `--rm` and prune: first out of every list, then out of the supervisor.
+
+use super::record::{Container, Status};
+use super::store::Entry;
+use super::{lifecycle, neighbours, signal, snapshot};
+use crate::error::{ApiError, ApiResult};
+use crate::event::parse_time;
+use crate::filter::Filters;
+use crate::http_message::{ApiRequest, ApiResponse, empty, ok_json};
+use crate::state::Daemon;
+use http::StatusCode;
+use serde_json::json;
+use std::sync::Arc;
+
+pub async fn serve(daemon: Arc<Daemon>, request: ApiRequest, id: String) -> ApiResult<ApiResponse> {
+    let (force, volumes) = (request.query.flag("force"), request.query.flag("v"));
+    if request.query.flag("link") {
+        return Err(ApiError::bad_request("links are not supported"));
+    }
+    let entry = daemon.containers.entry(&id)?;
+    remove(&daemon, &entry, &id, force, volumes).await?;
+    Ok(empty(StatusCode::NO_CONTENT))
+}
+
+/// `asked` is the name that the client used, for messages.
+pub async fn remove(
+    daemon: &Arc<Daemon>,
+    entry: &Arc<Entry>,
+    asked: &str,
+    force: bool,
+    volumes: bool,
+) -> ApiResult<()> {
+    entry.cancel_restart.notify_waiters();
+    let operation = entry.operation.try_lock();
+    let _operation = match operation {
+        Ok(guard) => guard,
+        Err(_) => entry.operation.lock().await,
+    };
+    if *entry.removed.borrow() {
+        // Removed by itself meanwhile.
+        return Ok(());
+    }
+    let container = entry.now();
+    if container.running {
+        if !force {
+            let what = match container.state.status {
+                Status::Paused => "paused and must be unpaused first",
+                _ => "running: stop the container before removing or force remove",
+            };
+            return Err(ApiError::conflict(format!(
+                "cannot remove container \"{asked}\": container is {what}"
+            )));
+        }
+        daemon
+            .containers
+            .change_state(entry, false, |state| state.stopped_by_hand = true);
+        lifecycle::send_signal(daemon, &container, signal::KILL).await?;
+        let ended = lifecycle::wait_until_ended(entry);
+        if tokio::time::timeout(std::time::Duration::from_secs(10), ended)
+            .await
+            .is_err()
+        {
+            return Err(ApiError::internal(format!(
+                "cannot remove container \"{asked}\": could not kill: did not receive an exit event"
+            )));
+        }
+    }
+    take_away(daemon, entry, volumes).await;
+    Ok(())
+}
+
+/// After the end of a container with `--rm`.
+pub async fn automatically(daemon: &Arc<Daemon>, entry: &Arc<Entry>) {
+    let _operation = entry.operation.lock().await;
+    if !*entry.removed.borrow() && !entry.now().running {
+        take_away(daemon, entry, true).await;
+    }
+}
+
+/// Takes a stopped container away. Its layer goes in the background: nothing can refer to it any more, and what a
+/// kill -9 leaves of it, the next start of the daemon finds without an owner and deletes.
+async fn take_away(daemon: &Arc<Daemon>, entry: &Arc<Entry>, volumes: bool) {
+    let container: Arc<Container> = entry.now();
+    neighbours::release_volumes(daemon, &container, volumes).await;
+    daemon.containers.forget(entry);
+    daemon.execs.forget_container(&container.id);
+    daemon.containers.publish(&container, "destroy", &[]);
+    let daemon = daemon.clone();
+    tokio::spawn(async move {
+        if let Err(error) = snapshot::remove(&daemon.containers, &container.id).await {
+            tracing::warn!(%error, id = %container.id, "removing a container's layer");
+        }
+    });
+}
+
+pub async fn prune(daemon: Arc<Daemon>, request: ApiRequest) -> ApiResult<ApiResponse> {
+    let filters = request.filters()?;
+    filters.allow(&["label", "label!", "until"])?;
+    let until = until(&filters)?;
+    let (mut deleted, mut reclaimed) = (Vec::new(), 0);
+    for entry in daemon.containers.entries() {
+        let container = entry.now();
+        let old = until.is_none_or(|until| {
+            container
+                .created
+                .timestamp_nanos_opt()
+                .is_some_and(|made| made < until)
+        });
+        let idle = !container.running && container.state.status != Status::Restarting;
+        if !(old && idle && filters.labels(&container.config.labels)) {
+            continue;
+        }
+        let size = snapshot::usage(&daemon.containers, &container.id)
+            .await
+            .unwrap_or_default();
+        if remove(&daemon, &entry, &container.id, false, false)
+            .await
+            .is_ok()
+        {
+            deleted.push(container.id.clone());
+            reclaimed += size;
+        }
+    }
+    daemon.events.publish(
+        "container",
+        "prune",
+        "",
+        [("reclaimed".to_owned(), reclaimed.to_string())].into(),
+    );
+    let deleted = if deleted.is_empty() {
+        json!(null)
+    } else {
+        json!(deleted)
+    };
+    ok_json(&json!({ "ContainersDeleted": deleted, "SpaceReclaimed": reclaimed }))
+}
+
+/// The `until` filter in nanoseconds: a time, or a duration back from now.
+fn until(filters: &Filters) -> ApiResult<Option<i64>> {
+    let Some(text) = filters.values("until").first() else {
+        return Ok(None);
+    };
+    if let Ok(time) = parse_time(text) {
+        return Ok(Some(time));
+    }
+    let (number, unit) = text.split_at(text.len().saturating_sub(1));
+    let seconds = match unit {
+        "s" => 1,
+        "m" => 60,
+        "h" => 3600,
+        _ => return Err(ApiError::bad_request(format!("invalid time {text:?}"))),
+    };
+    let number: i64 = number
+        .parse()
+        .map_err(|_| ApiError::bad_request(format!("invalid time {text:?}")))?;
+    let now = chrono::Utc::now().timestamp_nanos_opt().unwrap_or_default();
+    Ok(Some(now - number * seconds * 1_000_000_000))
+}

@@ -1,0 +1,165 @@
+//! A container's root file system from outside: of its process while it runs, mounted without a mount point else.
+
+use super::spec::user::Accounts;
+use super::{Containers, snapshot};
+use crate::error::{ApiError, ApiResult};
+use crate::supervisor::api::types;
+use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
+use std::ffi::CString;
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::path::PathBuf;
+
+/// More than any passwd file that means well.
+const ACCOUNTS_LIMIT: u64 = 1 << 20;
+
+/// A container's root file system at `path`. A mount made for this ends when the value is dropped.
+pub struct Rootfs {
+    pub path: PathBuf,
+    _mount: Option<OwnedFd>,
+}
+
+impl Containers {
+    /// Where the root file system of `id` can be read and written now.
+    pub async fn rootfs(&self, id: &str) -> ApiResult<Rootfs> {
+        let container = self.get(id)?;
+        if container.state.is_running() && container.state.pid > 0 {
+            let path = PathBuf::from(format!("/proc/{}/root", container.state.pid));
+            return Ok(Rootfs { path, _mount: None });
+        }
+        let mounts = snapshot::mounts(self, &container.id).await?;
+        mount_detached(mounts).await
+    }
+}
+
+/// Mounts a snapshot where nobody else sees it.
+pub async fn mount_detached(mounts: Vec<types::Mount>) -> ApiResult<Rootfs> {
+    let mount = tokio::task::spawn_blocking(move || detached(&mounts));
+    let mount = mount
+        .await
+        .map_err(|error| ApiError::internal(error.to_string()))??;
+    let path = PathBuf::from(format!("/proc/self/fd/{}", mount.as_raw_fd()));
+    Ok(Rootfs {
+        path,
+        _mount: Some(mount),
+    })
+}
+
+/// The image's passwd and group, whatever links its /etc holds.
+pub fn accounts(rootfs: &Rootfs) -> Accounts {
+    let Ok(root) = File::open(&rootfs.path) else {
+        return Accounts::default();
+    };
+    let read = |name: &str| {
+        let how = OpenHow::new()
+            .flags(OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)
+            .resolve(ResolveFlag::RESOLVE_IN_ROOT);
+        let mut text = Vec::new();
+        if let Ok(file) = openat2(&root, name, how) {
+            let _ = File::from(file).take(ACCOUNTS_LIMIT).read_to_end(&mut text);
+        }
+        String::from_utf8_lossy(&text).into_owned()
+    };
+    Accounts {
+        passwd: read("etc/passwd"),
+        group: read("etc/group"),
+    }
+}
+
+fn detached(mounts: &[types::Mount]) -> ApiResult<OwnedFd> {
+    let [mount] = mounts else {
+        return Err(ApiError::internal(format!(
+            "a snapshot of {} mounts",
+            mounts.len()
+        )));
+    };
+    let step = |what: &str| {
+        let error = std::io::Error::last_os_error();
+        ApiError::internal(format!("mounting the root file system: {what}: {error}"))
+    };
+    let text =
+        |text: &str| CString::new(text).map_err(|_| ApiError::internal("a NUL in a mount option"));
+    if mount.r#type == "bind" || mount.options.iter().any(|option| option.ends_with("bind")) {
+        return clone_tree(&mount.source).ok_or_else(|| step("cloning the tree"));
+    }
+    let kind = text(&mount.r#type)?;
+    // SAFETY: fsopen takes a C string and gives a descriptor or -1.
+    let context = unsafe { libc::syscall(libc::SYS_fsopen, kind.as_ptr(), FSOPEN_CLOEXEC) };
+    let context = own(context).ok_or_else(|| step("fsopen"))?;
+    configure(
+        &context,
+        FSCONFIG_SET_STRING,
+        Some("source"),
+        Some(&mount.r#type),
+    )
+    .ok_or_else(|| step("source"))?;
+    for option in &mount.options {
+        let set = match option.split_once('=') {
+            // The kernel takes at most 256 bytes for one value here, so lower layers are added one by one.
+            Some(("lowerdir", layers)) => layers.split(':').try_for_each(|layer| {
+                configure(
+                    &context,
+                    FSCONFIG_SET_STRING,
+                    Some("lowerdir+"),
+                    Some(layer),
+                )
+            }),
+            Some((name, value)) => {
+                configure(&context, FSCONFIG_SET_STRING, Some(name), Some(value))
+            }
+            None if matches!(option.as_str(), "rw" | "ro") => Some(()),
+            None => configure(&context, FSCONFIG_SET_FLAG, Some(option), None),
+        };
+        set.ok_or_else(|| step(option))?;
+    }
+    configure(&context, FSCONFIG_CMD_CREATE, None, None).ok_or_else(|| step("creating"))?;
+    // SAFETY: fsmount takes a descriptor and two numbers and gives a descriptor or -1.
+    let mounted =
+        unsafe { libc::syscall(libc::SYS_fsmount, context.as_raw_fd(), FSMOUNT_CLOEXEC, 0) };
+    own(mounted).ok_or_else(|| step("fsmount"))
+}
+
+// linux/mount.h
+const FSOPEN_CLOEXEC: libc::c_uint = 1;
+const FSMOUNT_CLOEXEC: libc::c_uint = 1;
+const FSCONFIG_SET_FLAG: libc::c_uint = 0;
+const FSCONFIG_SET_STRING: libc::c_uint = 1;
+const FSCONFIG_CMD_CREATE: libc::c_uint = 6;
+const OPEN_TREE_CLONE: libc::c_uint = 1;
+
+fn own(descriptor: libc::c_long) -> Option<OwnedFd> {
+    // SAFETY: the kernel has just made this descriptor for us alone.
+    (descriptor >= 0).then(|| unsafe { OwnedFd::from_raw_fd(descriptor as i32) })
+}
+
+fn configure(
+    context: &OwnedFd,
+    command: libc::c_uint,
+    key: Option<&str>,
+    value: Option<&str>,
+) -> Option<()> {
+    let key = key.map(CString::new).transpose().ok()?;
+    let value = value.map(CString::new).transpose().ok()?;
+    let pointer =
+        |text: &Option<CString>| text.as_ref().map_or(std::ptr::null(), |text| text.as_ptr());
+    // SAFETY: both strings live until after the call; null is allowed where a command takes none.
+    let done = unsafe {
+        libc::syscall(
+            libc::SYS_fsconfig,
+            context.as_raw_fd(),
+            command,
+            pointer(&key),
+            pointer(&value),
+            0,
+        )
+    };
+    (done == 0).then_some(())
+}
+
+fn clone_tree(source: &str) -> Option<OwnedFd> {
+    let source = CString::new(source).ok()?;
+    let flags = OPEN_TREE_CLONE | libc::O_CLOEXEC as libc::c_uint;
+    // SAFETY: open_tree takes a directory descriptor, a C string and flags; it gives a descriptor or -1.
+    own(unsafe { libc::syscall(libc::SYS_open_tree, libc::AT_FDCWD, source.as_ptr(), flags) })
+}

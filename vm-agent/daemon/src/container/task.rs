@@ -1,0 +1,346 @@
+//! Starting a container: network, specification, record and task at the supervisor, and its first moments.
+
+use super::record::{Container, Status};
+use super::rootfs::{self, mount_detached};
+use super::spec::{self, Surroundings};
+use super::stdio::{self, Stdio};
+use super::store::Entry;
+use super::validate::Machine;
+use super::{exit, neighbours, snapshot};
+use crate::config::SNAPSHOTTER;
+use crate::error::{ApiError, ApiResult};
+use crate::state::Daemon;
+use crate::supervisor::api::{self, types};
+use prost::Message;
+use std::path::PathBuf;
+use std::sync::Arc;
+use tokio::sync::oneshot;
+use tonic::Code;
+
+/// What a container has only while this daemon runs.
+#[derive(Default)]
+pub struct Live {
+    /// From `Prepare`, so that the first start need not ask again.
+    pub rootfs: Option<Vec<types::Mount>>,
+    /// Clients that attached before the start: each is told that the task is there, and tells when it listens.
+    pub attaching: Vec<oneshot::Sender<oneshot::Sender<()>>>,
+    /// A monitor waits for the task's end.
+    pub monitored: bool,
+    /// When the back-off of restarts was last reset.
+    pub backoff: super::restart::Backoff,
+}
+
+/// Options of runc's shim (containerd.runc.v1.Options); ours reads the same.
+#[derive(Clone, PartialEq, Message)]
+struct RuncOptions {
+    #[prost(string, tag = "6")]
+    binary_name: String,
+}
+
+const OPTIONS_TYPE: &str = "containerd.runc.v1.Options";
+const SPEC_TYPE: &str = "types.containerd.io/opencontainers/runtime-spec/1/Spec";
+
+pub fn any(type_url: &str, value: Vec<u8>) -> prost_types::Any {
+    prost_types::Any {
+        type_url: type_url.to_owned(),
+        value,
+    }
+}
+
+/// Starts what is not running; the caller holds the container's operation lock.
+pub async fn start(daemon: &Arc<Daemon>, entry: &Arc<Entry>) -> ApiResult<()> {
+    let container = entry.now();
+    match container.state.status {
+        Status::Running => return Err(ApiError::not_modified()),
+        Status::Paused => {
+            return Err(ApiError::conflict(
+                "cannot start a paused container, try unpause instead",
+            ));
+        }
+        Status::Removing | Status::Dead => {
+            return Err(ApiError::conflict(
+                "container is marked for removal and cannot be started",
+            ));
+        }
+        Status::Created | Status::Exited | Status::Restarting => {}
+    }
+    let started = run(daemon, entry, &container).await;
+    // Clients that still wait for the task learn from the closed channel that there is none.
+    entry.live().attaching.clear();
+    if let Err(error) = &started {
+        clean_up(daemon, &container).await;
+        let (code, message) = (exit_code_of(error), error.message.clone());
+        daemon.containers.change_state(entry, false, |state| {
+            state.exit_code = code;
+            state.error = message;
+            state.pid = 0;
+            if state.status == Status::Restarting {
+                state.status = Status::Exited;
+            }
+        });
+    }
+    started.map_err(|error| match exit_code_of(&error) {
+        // Docker answers 400 for a command that cannot be run; the CLI exits with 127 or 126 by its words.
+        126 | 127 => ApiError::bad_request(error.message),
+        _ => error,
+    })
+}
+
+async fn run(daemon: &Arc<Daemon>, entry: &Arc<Entry>, container: &Container) -> ApiResult<()> {
+    let containers = &daemon.containers;
+    let mounts = entry.live().rootfs.take();
+    let mounts = async {
+        match mounts {
+            Some(mounts) => Ok(mounts),
+            None => snapshot::mounts(containers, &container.id).await,
+        }
+    };
+    let (mounts, network) = tokio::join!(mounts, neighbours::attach_network(daemon, container));
+    let (mounts, network) = (mounts?, network?);
+    let surroundings = surroundings(daemon, container, network, &mounts).await?;
+    let spec = spec::generate(container, &surroundings)?;
+    let stdio = stdio::of_task(containers, container).await?;
+    create_record(daemon, container, &spec).await?;
+    let pid = create_task(daemon, container, mounts, stdio).await?;
+    meet_clients(entry).await;
+    let start = api::StartRequest {
+        container_id: container.id.clone(),
+        exec_id: String::new(),
+    };
+    containers
+        .supervisor
+        .tasks()
+        .start(start)
+        .await
+        .map_err(|status| ApiError::from(status).context("failed to start task for container"))?;
+    let boot = containers.boot.to_string();
+    containers.change_state(entry, false, |state| {
+        state.status = Status::Running;
+        state.pid = pid;
+        state.exit_code = 0;
+        state.error.clear();
+        state.oom_killed = false;
+        state.stopped_by_hand = false;
+        state.started_at = Some(chrono::Utc::now());
+        state.boot = boot;
+    });
+    containers.publish(&entry.now(), "start", &[]);
+    exit::monitor(daemon, entry);
+    Ok(())
+}
+
+async fn surroundings(
+    daemon: &Daemon,
+    container: &Container,
+    network_namespace: Option<PathBuf>,
+    mounts: &[types::Mount],
+) -> ApiResult<Surroundings> {
+    let host = &container.host_config;
+    let settings = daemon.config.settings();
+    let peer = |mode: &str| match mode.strip_prefix("container:") {
+        None => Ok(None),
+        Some(name) => {
+            let peer = daemon.containers.get(name)?;
+            match peer.running {
+                true => Ok(Some(peer.pid)),
+                false => Err(ApiError::conflict(format!(
+                    "cannot join IPC of a non running container: {}",
+                    peer.id
+                ))),
+            }
+        }
+    };
+    let rootfs = mount_detached(mounts.to_vec()).await?;
+    neighbours::copy_up(daemon, container, &rootfs).await?;
+    let accounts = rootfs::accounts(&rootfs);
+    let user = accounts.look_up(
+        &container.config.user,
+        host.group_add.as_deref().unwrap_or_default(),
+    )?;
+    let init = host.init.unwrap_or_else(|| settings.flag("init", false));
+    let ulimits: std::collections::BTreeMap<String, super::config::Ulimit> =
+        settings.typed("default-ulimits").unwrap_or_default();
+    let default_ulimits = ulimits.into_iter().map(|(key, mut limit)| {
+        limit.name = key;
+        limit
+    });
+    Ok(Surroundings {
+        folder: daemon.containers.folder(&container.id),
+        network_namespace,
+        user,
+        init: init.then(|| daemon.config.init_binary()),
+        pid_peer: peer(&host.pid_mode)?,
+        ipc_peer: peer(&host.ipc_mode)?,
+        swap_limit: Machine::detect().swap_limit,
+        default_ulimits: default_ulimits.collect(),
+    })
+}
+
+/// The supervisor's record of the container; one that an earlier life left is replaced.
+async fn create_record(
+    daemon: &Daemon,
+    container: &Container,
+    spec: &serde_json::Value,
+) -> ApiResult<()> {
+    let options = (!container.runtime_binary.is_empty()).then(|| {
+        let options = RuncOptions {
+            binary_name: container.runtime_binary.clone(),
+        };
+        any(OPTIONS_TYPE, options.encode_to_vec())
+    });
+    let record = api::Container {
+        id: container.id.clone(),
+        image: container.image.clone(),
+        runtime: Some(api::container::Runtime {
+            name: container.shim.clone(),
+            options,
+        }),
+        spec: Some(any(SPEC_TYPE, serde_json::to_vec(spec)?)),
+        snapshotter: SNAPSHOTTER.to_owned(),
+        snapshot_key: container.id.clone(),
+        ..Default::default()
+    };
+    let create = || {
+        let record = record.clone();
+        daemon.supervisor.retry(move |supervisor| {
+            let request = api::CreateContainerRequest {
+                container: Some(record.clone()),
+            };
+            async move { supervisor.containers().create(request).await }
+        })
+    };
+    let created = match create().await {
+        Err(status) if status.code() == Code::AlreadyExists => {
+            clean_up_task(daemon, &container.id).await;
+            create().await
+        }
+        other => other,
+    };
+    created
+        .map(drop)
+        .map_err(|status| ApiError::from(status).context("failed to create container"))
+}
+
+async fn create_task(
+    daemon: &Daemon,
+    container: &Container,
+    rootfs: Vec<types::Mount>,
+    stdio: Stdio,
+) -> ApiResult<u32> {
+    let request = api::CreateTaskRequest {
+        container_id: container.id.clone(),
+        rootfs,
+        stdin: stdio.stdin,
+        stdout: stdio.stdout,
+        stderr: stdio.stderr,
+        terminal: container.config.tty,
+        ..Default::default()
+    };
+    let created = daemon.supervisor.tasks().create(request).await;
+    created
+        .map(|response| response.into_inner().pid)
+        .map_err(|status| ApiError::from(status).context("failed to create task for container"))
+}
+
+/// Lets the clients that attached before the start connect to the log writer first, so that they miss nothing.
+async fn meet_clients(entry: &Entry) {
+    let waiting = std::mem::take(&mut entry.live().attaching);
+    let listening = waiting.into_iter().filter_map(|client| {
+        let (sender, receiver) = oneshot::channel();
+        client.send(sender).ok().map(|()| receiver)
+    });
+    futures::future::join_all(listening).await;
+}
+
+/// 127: no such command; 126: one that cannot be executed; 128: anything else that kept the container from starting.
+pub fn exit_code_of(error: &ApiError) -> i32 {
+    let text = error.message.to_ascii_lowercase();
+    let program = text.contains("exec") || text.contains("executable") || text.contains("command");
+    match () {
+        () if program && text.contains("executable file not found") => 127,
+        () if program && text.contains("no such file or directory") => 127,
+        () if program && text.contains("command not found") => 127,
+        () if program && text.contains("permission denied") => 126,
+        () if program && text.contains("is a directory") => 126,
+        () if program && text.contains("exec format error") => 126,
+        () => 128,
+    }
+}
+
+/// Undoes a start that failed.
+async fn clean_up(daemon: &Daemon, container: &Container) {
+    tokio::join!(
+        clean_up_task(daemon, &container.id),
+        neighbours::release_network(daemon, container)
+    );
+}
+
+/// Removes task and record at the supervisor, if there are any.
+pub async fn clean_up_task(daemon: &Daemon, id: &str) {
+    let kill = api::KillRequest {
+        container_id: id.to_owned(),
+        signal: 9,
+        all: true,
+        ..Default::default()
+    };
+    let delete = api::DeleteTaskRequest {
+        container_id: id.to_owned(),
+    };
+    let mut tasks = daemon.supervisor.tasks();
+    match tasks.delete(delete.clone()).await {
+        Err(status) if status.code() == Code::FailedPrecondition => {
+            let wait = api::WaitRequest {
+                container_id: id.to_owned(),
+                exec_id: String::new(),
+            };
+            let _ = tasks.kill(kill).await;
+            let _ = tasks.wait(wait).await;
+            let _ = tasks.delete(delete).await;
+        }
+        _ => {}
+    }
+    delete_record(daemon, id).await;
+}
+
+pub async fn delete_record(daemon: &Daemon, id: &str) {
+    let deleted = daemon.supervisor.retry(|supervisor| {
+        let request = api::DeleteContainerRequest { id: id.to_owned() };
+        async move { supervisor.containers().delete(request).await }
+    });
+    match deleted.await {
+        Err(status) if status.code() != Code::NotFound => {
+            tracing::warn!(%status, id, "deleting the supervisor's record of a container");
+        }
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exit_codes_follow_the_runtimes_words() {
+        let table = [
+            (
+                "exec: \"/nope\": stat /nope: no such file or directory",
+                127,
+            ),
+            ("exec: \"nope\": executable file not found in $PATH", 127),
+            ("exec: \"/etc/passwd\": permission denied", 126),
+            (
+                "executable file `nope` not found in $PATH: No such file or directory",
+                127,
+            ),
+            ("mounting \"/x\": no such file or directory", 128),
+            ("unable to find user zz", 128),
+        ];
+        for (message, code) in table {
+            assert_eq!(
+                exit_code_of(&ApiError::internal(message)),
+                code,
+                "{message}"
+            );
+        }
+    }
+}

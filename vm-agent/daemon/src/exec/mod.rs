@@ -1,0 +1,305 @@
+//! Further processes in running containers: `docker exec`.
+
+mod process;
+
+use crate::container::{
+    Container, MULTIPLEXED, RAW, Status, close_stdin, copy_input, copy_output, parse_detach_keys,
+    window_size,
+};
+use crate::error::{ApiError, ApiResult};
+use crate::http_message::{ApiRequest, ApiResponse, empty, json, ok_json};
+use crate::router::{Routed, complete, handle};
+use crate::server::hijack;
+use crate::state::Daemon;
+use crate::supervisor::api;
+use http::StatusCode;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+/// The body of `POST /containers/{id}/exec`.
+#[derive(Debug, Default, Clone, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub struct ExecConfig {
+    pub user: String,
+    pub privileged: bool,
+    pub tty: bool,
+    pub console_size: Option<[u32; 2]>,
+    pub attach_stdin: bool,
+    pub attach_stderr: bool,
+    pub attach_stdout: bool,
+    pub detach_keys: String,
+    pub env: Vec<String>,
+    pub working_dir: String,
+    pub cmd: Vec<String>,
+}
+
+/// The body of `POST /exec/{id}/start`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+struct StartConfig {
+    detach: bool,
+    console_size: Option<[u32; 2]>,
+}
+
+/// One exec, from its creation until its container ends.
+#[derive(Debug, Clone)]
+pub struct Exec {
+    pub id: String,
+    pub container_id: String,
+    pub config: ExecConfig,
+    pub started: bool,
+    pub running: bool,
+    pub pid: u32,
+    pub exit_code: Option<i32>,
+}
+
+/// Ended execs that are remembered for `inspect`, beyond which the oldest are forgotten.
+const REMEMBERED: usize = 256;
+
+#[derive(Default)]
+pub struct Execs(Mutex<HashMap<String, (u64, Exec)>>);
+
+impl Execs {
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, (u64, Exec)>> {
+        self.0.lock().unwrap_or_else(|poison| poison.into_inner())
+    }
+
+    fn get(&self, id: &str) -> ApiResult<Exec> {
+        let found = self.lock().get(id).map(|(_, exec)| exec.clone());
+        found.ok_or_else(|| ApiError::not_found(format!("No such exec instance: {id}")))
+    }
+
+    fn insert(&self, exec: Exec) {
+        let mut map = self.lock();
+        let number = map
+            .values()
+            .map(|(number, _)| number + 1)
+            .max()
+            .unwrap_or(0);
+        let ended = |(_, exec): &(u64, Exec)| exec.exit_code.is_some();
+        if map.len() >= REMEMBERED {
+            let oldest = map
+                .iter()
+                .filter(|(_, exec)| ended(exec))
+                .min_by_key(|(_, (number, _))| *number);
+            if let Some(id) = oldest.map(|(id, _)| id.clone()) {
+                map.remove(&id);
+            }
+        }
+        map.insert(exec.id.clone(), (number, exec));
+    }
+
+    fn change(&self, id: &str, change: impl FnOnce(&mut Exec)) {
+        if let Some((_, exec)) = self.lock().get_mut(id) {
+            change(exec);
+        }
+    }
+
+    /// Those that have not ended, as `ExecIDs` shows.
+    pub fn of_container(&self, container_id: &str) -> Vec<String> {
+        let map = self.lock();
+        let live = map
+            .values()
+            .filter(|(_, exec)| exec.container_id == container_id && exec.exit_code.is_none());
+        live.map(|(_, exec)| exec.id.clone()).collect()
+    }
+
+    /// When a container is removed.
+    pub fn forget_container(&self, container_id: &str) {
+        self.lock()
+            .retain(|_, (_, exec)| exec.container_id != container_id);
+    }
+}
+
+pub fn route(daemon: Arc<Daemon>, request: ApiRequest) -> Routed {
+    let path = request.path.clone();
+    match (request.method.as_str(), path.segments().as_slice()) {
+        ("POST", ["containers", id, "exec"]) => {
+            let id = (*id).to_owned();
+            complete(create(daemon, request, id))
+        }
+        ("POST", ["exec", id, "start"]) => {
+            let id = (*id).to_owned();
+            complete(start(daemon, request, id))
+        }
+        ("POST", ["exec", id, "resize"]) => {
+            let id = (*id).to_owned();
+            handle(resize(daemon, request, id))
+        }
+        ("GET", ["exec", id, "json"]) => {
+            let id = (*id).to_owned();
+            handle(inspect(daemon, id))
+        }
+        _ => Routed::NotMine(request),
+    }
+}
+
+/// The running container that an exec is for, or why there is none.
+fn running(daemon: &Daemon, id: &str) -> ApiResult<Arc<Container>> {
+    let container = daemon.containers.get(id)?;
+    match container.state.status {
+        Status::Running => Ok(container),
+        Status::Paused => Err(ApiError::conflict(format!(
+            "container {id} is paused, unpause the container before exec"
+        ))),
+        Status::Restarting => Err(ApiError::conflict(format!(
+            "container {} is restarting, wait until the container is running",
+            container.id
+        ))),
+        _ => Err(ApiError::conflict(format!(
+            "container {} is not running",
+            container.id
+        ))),
+    }
+}
+
+async fn create(
+    daemon: Arc<Daemon>,
+    mut request: ApiRequest,
+    id: String,
+) -> ApiResult<ApiResponse> {
+    daemon.containers.settled().await;
+    let mut body: Value = request.json().await?;
+    crate::container::config::without_nulls(&mut body);
+    let config: ExecConfig = serde_json::from_value(body)
+        .map_err(|error| ApiError::bad_request(format!("invalid JSON: {error}")))?;
+    if config.cmd.is_empty() || config.cmd[0].is_empty() {
+        return Err(ApiError::bad_request("No exec command specified"));
+    }
+    let container = running(&daemon, &id)?;
+    let exec = Exec {
+        id: crate::identity::new_id(),
+        container_id: container.id.clone(),
+        config,
+        started: false,
+        running: false,
+        pid: 0,
+        exit_code: None,
+    };
+    publish(&daemon, &container, &exec, "exec_create");
+    let answer = json(StatusCode::CREATED, &json!({ "Id": exec.id }));
+    daemon.execs.insert(exec);
+    answer
+}
+
+fn publish(daemon: &Daemon, container: &Container, exec: &Exec, what: &str) {
+    let action = format!("{what}: {}", exec.config.cmd.join(" "));
+    daemon
+        .containers
+        .publish(container, &action, &[("execID", exec.id.clone())]);
+}
+
+async fn start(daemon: Arc<Daemon>, mut request: ApiRequest, id: String) -> ApiResult<ApiResponse> {
+    let start: StartConfig = request.json_or_default().await?;
+    let mut exec = daemon.execs.get(&id)?;
+    if exec.started {
+        let what = if exec.running {
+            "is already running"
+        } else {
+            "has already run"
+        };
+        return Err(ApiError::conflict(format!(
+            "Error: Exec command {id} {what}"
+        )));
+    }
+    let container = running(&daemon, &exec.container_id)?;
+    let detach_keys = match exec.config.detach_keys.as_str() {
+        "" => vec![16, 17],
+        keys => parse_detach_keys(keys)?,
+    };
+    exec.config.console_size = start.console_size.or(exec.config.console_size);
+    daemon.execs.change(&id, |exec| {
+        exec.started = true;
+        exec.running = true;
+    });
+    let attached = !start.detach
+        && (exec.config.attach_stdin || exec.config.attach_stdout || exec.config.attach_stderr);
+    let process = process::launch(&daemon, &container, &exec, attached).await;
+    let process = match process {
+        Ok(process) => process,
+        Err(error) => {
+            let code = crate::container::exit_code_of(&error);
+            daemon.execs.change(&id, |exec| {
+                exec.running = false;
+                exec.exit_code = Some(code);
+            });
+            return Err(match code {
+                126 | 127 => ApiError::bad_request(error.message),
+                _ => error,
+            });
+        }
+    };
+    publish(&daemon, &container, &exec, "exec_start");
+    let mut ended = process::monitor(&daemon, &container, &exec, &process);
+    let Some(output) = process.output else {
+        return Ok(empty(StatusCode::OK));
+    };
+    let tty = exec.config.tty;
+    hijack(
+        request,
+        if tty { RAW } else { MULTIPLEXED },
+        move |connection| async move {
+            let (reader, mut writer) = tokio::io::split(connection);
+            let keys = if tty { detach_keys.as_slice() } else { &[] };
+            let copy = copy_output(output, &mut writer, tty);
+            match process.input {
+                None => {
+                    copy.await;
+                    process::known(&mut ended).await;
+                }
+                Some(input) => {
+                    let feed = async {
+                        if !copy_input(reader, input, keys).await {
+                            close_stdin(&daemon, &exec.container_id, &exec.id).await;
+                            std::future::pending::<()>().await;
+                        }
+                    };
+                    tokio::select! {
+                        () = copy => process::known(&mut ended).await,
+                        () = feed => {}
+                    }
+                }
+            }
+            let _ = tokio::io::AsyncWriteExt::shutdown(&mut writer).await;
+        },
+    )
+}
+
+async fn resize(daemon: Arc<Daemon>, request: ApiRequest, id: String) -> ApiResult<ApiResponse> {
+    let exec = daemon.execs.get(&id)?;
+    let (height, width) = window_size(&request)?;
+    let resize = api::ResizePtyRequest {
+        container_id: exec.container_id.clone(),
+        exec_id: exec.id.clone(),
+        width,
+        height,
+    };
+    daemon.supervisor.tasks().resize_pty(resize).await?;
+    Ok(empty(StatusCode::OK))
+}
+
+async fn inspect(daemon: Arc<Daemon>, id: String) -> ApiResult<ApiResponse> {
+    let exec = daemon.execs.get(&id)?;
+    let config = &exec.config;
+    ok_json(&json!({
+        "ID": exec.id,
+        "Running": exec.running,
+        "ExitCode": exec.exit_code,
+        "ProcessConfig": {
+            "tty": config.tty,
+            "entrypoint": config.cmd.first(),
+            "arguments": config.cmd.get(1..).unwrap_or_default(),
+            "privileged": config.privileged,
+            "user": config.user,
+        },
+        "OpenStdin": config.attach_stdin,
+        "OpenStderr": config.attach_stderr,
+        "OpenStdout": config.attach_stdout,
+        "CanRemove": exec.exit_code.is_some(),
+        "ContainerID": exec.container_id,
+        "DetachKeys": config.detach_keys,
+        "Pid": exec.pid,
+    }))
+}

@@ -1,0 +1,150 @@
+//! The `filters` query parameter: a JSON object of names to values, in both of Docker's shapes.
+
+use crate::error::{ApiError, ApiResult};
+use serde::Deserialize;
+use std::collections::BTreeMap;
+
+/// Values asked for under each filter name.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Filters(BTreeMap<String, Vec<String>>);
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Wire {
+    /// API 1.22 and later: `{"status": {"running": true}}`.
+    Maps(BTreeMap<String, BTreeMap<String, bool>>),
+    /// Older clients and many scripts: `{"status": ["running"]}`.
+    Lists(BTreeMap<String, Vec<String>>),
+}
+
+impl Filters {
+    pub fn parse(text: Option<&str>) -> ApiResult<Self> {
+        let text = match text.map(str::trim) {
+            None | Some("") => return Ok(Filters::default()),
+            Some(text) => text,
+        };
+        let wire: Wire =
+            serde_json::from_str(text).map_err(|_| ApiError::bad_request("invalid filter"))?;
+        Ok(Filters(match wire {
+            Wire::Lists(lists) => lists,
+            Wire::Maps(maps) => maps
+                .into_iter()
+                .map(|(name, values)| {
+                    let wanted = values.into_iter().filter(|(_, wanted)| *wanted);
+                    (name, wanted.map(|(value, _)| value).collect())
+                })
+                .collect(),
+        }))
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// 400 for a filter that this endpoint does not know.
+    pub fn allow(&self, names: &[&str]) -> ApiResult<()> {
+        match self.0.keys().find(|name| !names.contains(&name.as_str())) {
+            Some(name) => Err(ApiError::bad_request(format!("invalid filter '{name}'"))),
+            None => Ok(()),
+        }
+    }
+
+    /// The values under `name`; empty when the filter was not given.
+    pub fn values(&self, name: &str) -> &[String] {
+        self.0.get(name).map_or(&[], Vec::as_slice)
+    }
+
+    pub fn has(&self, name: &str) -> bool {
+        !self.values(name).is_empty()
+    }
+
+    /// Whether no value was asked for, or one of them is `candidate`.
+    pub fn exact(&self, name: &str, candidate: &str) -> bool {
+        let values = self.values(name);
+        values.is_empty() || values.iter().any(|value| value == candidate)
+    }
+
+    /// Whether no value was asked for, or `accepts` one of them.
+    pub fn any(&self, name: &str, accepts: impl FnMut(&String) -> bool) -> bool {
+        let values = self.values(name);
+        values.is_empty() || values.iter().any(accepts)
+    }
+
+    /// The boolean filter `name` (`dangling=true`).
+    pub fn boolean(&self, name: &str) -> ApiResult<Option<bool>> {
+        match self.values(name) {
+            [] => Ok(None),
+            [value] => match value.as_str() {
+                "1" | "true" | "True" => Ok(Some(true)),
+                "0" | "false" | "False" => Ok(Some(false)),
+                other => Err(ApiError::bad_request(format!(
+                    "invalid filter '{name}=[{other}]'"
+                ))),
+            },
+            several => Err(ApiError::bad_request(format!(
+                "invalid filter '{name}=[{}]'",
+                several.join(" ")
+            ))),
+        }
+    }
+
+    /// Whether `labels` satisfy every `label` filter (`KEY` or `KEY=VALUE`), and no `label!` filter.
+    pub fn labels(&self, labels: &BTreeMap<String, String>) -> bool {
+        let holds = |wanted: &String| match wanted.split_once('=') {
+            Some((key, value)) => labels.get(key).is_some_and(|have| have == value),
+            None => labels.contains_key(wanted),
+        };
+        self.values("label").iter().all(holds) && !self.values("label!").iter().any(holds)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_both_shapes() {
+        let table = [
+            r#"{"status":["running","paused"]}"#,
+            r#"{"status":{"running":true,"paused":true,"dead":false}}"#,
+        ];
+        for text in table {
+            let filters = Filters::parse(Some(text)).unwrap();
+            let mut values = filters.values("status").to_vec();
+            values.sort();
+            assert_eq!(values, ["paused", "running"], "{text}");
+            assert!(filters.exact("status", "running") && !filters.exact("status", "dead"));
+            assert!(filters.exact("name", "anything"));
+            assert!(filters.allow(&["status"]).is_ok());
+            assert_eq!(
+                filters.allow(&["name"]).unwrap_err().message,
+                "invalid filter 'status'"
+            );
+        }
+        assert!(Filters::parse(Some("[]")).is_err());
+        assert!(Filters::parse(None).unwrap().is_empty());
+    }
+
+    #[test]
+    fn labels_match_by_key_and_by_value() {
+        let labels = BTreeMap::from([
+            ("a".to_owned(), "1".to_owned()),
+            ("b".to_owned(), String::new()),
+        ]);
+        let table = [
+            (r#"{"label":["a"]}"#, true),
+            (r#"{"label":["a=1","b="]}"#, true),
+            (r#"{"label":["a=2"]}"#, false),
+            (r#"{"label":["c"]}"#, false),
+            (r#"{"label!":["a=1"]}"#, false),
+            (r#"{"label!":["c"]}"#, true),
+        ];
+        for (text, expected) in table {
+            assert_eq!(
+                Filters::parse(Some(text)).unwrap().labels(&labels),
+                expected,
+                "{text}"
+            );
+        }
+    }
+}

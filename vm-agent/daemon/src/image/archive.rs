@@ -1,0 +1,176 @@
+//! `docker load` and `docker save`, through the transfer service's import and export.
+
+use bytes::Bytes;
+use futures::Stream;
+use longshore_supervisor_api::to_any;
+use serde_json::json;
+use std::io;
+use tokio::sync::mpsc;
+
+use super::content::Platform;
+use super::progress::PullProgress;
+use super::pull::{Lines, image_store, respond};
+use super::{DANGLING, Images, familiar_name, stream};
+use crate::error::{ApiError, ApiResult};
+use crate::supervisor::api::types::transfer::{
+    ImageExportStream, ImageImportStream, ImageReference, ImageStore, Progress,
+};
+use crate::supervisor::api::{TransferOptions, TransferRequest};
+
+impl Images {
+    /// Loads an archive and tells what it held, in Docker's lines.
+    pub async fn load<S>(
+        &self,
+        archive: S,
+        platform: Platform,
+    ) -> ApiResult<impl Stream<Item = io::Result<Bytes>> + Send + use<S>>
+    where
+        S: Stream<Item = io::Result<Bytes>> + Send + Unpin + 'static,
+    {
+        let (lines, queue) = mpsc::channel(64);
+        let images = self.clone();
+        let work = async move {
+            if let Err(error) = images.load_to(archive, platform, &lines).await {
+                let _ = lines.send(Err(error)).await;
+            }
+        };
+        tokio::spawn(crate::trace_context::scope(
+            crate::trace_context::current(),
+            work,
+        ));
+        respond(queue).await
+    }
+
+    async fn load_to<S>(&self, archive: S, platform: Platform, lines: &Lines) -> ApiResult<()>
+    where
+        S: Stream<Item = io::Result<Bytes>> + Send + Unpin + 'static,
+    {
+        let names = self
+            .import_archive(archive, image_store("", platform))
+            .await?;
+        if names.is_empty() {
+            return Err(ApiError::bad_request("the archive holds no image"));
+        }
+        for name in names {
+            let shown = match familiar_name(&name) {
+                Some(name) => format!("Loaded image: {name}\n"),
+                None => {
+                    let id = name
+                        .split_once('@')
+                        .map_or(name.as_str(), |(_, digest)| digest);
+                    format!("Loaded image ID: {id}\n")
+                }
+            };
+            let _ = lines.send(Ok(json!({ "stream": shown }))).await;
+            self.publish_event("load", &name, &name);
+        }
+        Ok(())
+    }
+
+    /// Streams an archive into the store; returns the full names that it gave.
+    pub(super) async fn import_archive<S>(
+        &self,
+        archive: S,
+        mut store: ImageStore,
+    ) -> ApiResult<Vec<String>>
+    where
+        S: Stream<Item = io::Result<Bytes>> + Send + Unpin + 'static,
+    {
+        // Names inside the archive are taken as they are; what has none is kept by its digest.
+        store.extra_references = vec![ImageReference {
+            name: DANGLING.to_owned(),
+            is_prefix: true,
+            allow_overwrite: false,
+            add_digest: true,
+            skip_named_digest: true,
+        }];
+        let mut progress = stream::open(&self.supervisor, "progress").await?;
+        let upload = stream::open(&self.supervisor, "import").await?;
+        let source = ImageImportStream {
+            stream: upload.id.clone(),
+            ..ImageImportStream::default()
+        };
+        let request = TransferRequest {
+            source: Some(to_any(&source)),
+            destination: Some(to_any(&store)),
+            options: Some(TransferOptions {
+                progress_stream: progress.id.clone(),
+            }),
+        };
+        let sending = tokio::spawn(upload.send_archive(archive));
+        let mut client = self.supervisor.transfer();
+        let mut transfer = std::pin::pin!(client.transfer(request));
+        let mut names = Vec::new();
+        let mut pull = PullProgress::default();
+        let mut result = None;
+        loop {
+            tokio::select! {
+                biased;
+                event = progress.receive::<Progress>() => match event {
+                    Some(event) => {
+                        tracing::trace!(event = event.event, name = event.name, "import");
+                        pull.translate(&event);
+                        if event.event == "saved" && !names.contains(&event.name) {
+                            names.push(event.name);
+                        }
+                    }
+                    None => break,
+                },
+                done = &mut transfer, if result.is_none() => result = Some(done),
+            }
+        }
+        let done = match result {
+            Some(done) => done,
+            None => transfer.await,
+        };
+        let sent = sending
+            .await
+            .map_err(|error| ApiError::internal(error.to_string()))?;
+        done.map_err(|status| ApiError::from(status).context("loading the archive"))?;
+        sent.map_err(|error| ApiError::bad_request(format!("reading the archive: {error}")))?;
+        Ok(names)
+    }
+
+    /// Streams images out as an archive.
+    pub async fn save(
+        &self,
+        names: Vec<String>,
+    ) -> ApiResult<impl Stream<Item = io::Result<Bytes>> + Send + use<>> {
+        let mut references = Vec::new();
+        for name in &names {
+            let image = self.find(name).await?;
+            references.push(ImageReference {
+                name: image.name,
+                ..ImageReference::default()
+            });
+        }
+        if references.is_empty() {
+            return Err(ApiError::bad_request("no image was named"));
+        }
+        let download = stream::open(&self.supervisor, "export").await?;
+        let host = Platform::host();
+        let target = ImageExportStream {
+            stream: download.id.clone(),
+            platforms: vec![crate::supervisor::api::types::Platform {
+                os: host.os,
+                architecture: host.architecture,
+                ..Default::default()
+            }],
+            ..ImageExportStream::default()
+        };
+        let source = ImageStore {
+            extra_references: references,
+            ..ImageStore::default()
+        };
+        let request = TransferRequest {
+            source: Some(to_any(&source)),
+            destination: Some(to_any(&target)),
+            options: None,
+        };
+        let supervisor = self.supervisor.clone();
+        let transfer =
+            tokio::spawn(async move { supervisor.transfer().transfer(request).await.map(drop) });
+        // A failed export breaks the response off, so that nobody takes half an archive for a whole one.
+        Ok(download.receive_archive(transfer))
+    }
+}

@@ -1,0 +1,205 @@
+//! The network endpoints of the Docker API.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use http::StatusCode;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::definitions::CreateNetwork;
+use super::model::{EndpointSettings, Network, null_default};
+use crate::container::Container;
+use crate::error::{ApiError, ApiResult};
+use crate::filter::Filters;
+use crate::http_message::{self, ApiRequest, ApiResponse, empty, ok_json};
+use crate::router::{Routed, complete, handle};
+use crate::state::Daemon;
+
+pub fn route(daemon: Arc<Daemon>, request: ApiRequest) -> Routed {
+    let path = request.path.clone();
+    match (request.method.as_str(), path.segments().as_slice()) {
+        ("GET", ["networks"]) => handle(async move { list(&daemon, &request) }),
+        ("POST", ["networks", "create"]) => complete(create(daemon, request)),
+        ("POST", ["networks", "prune"]) => complete(prune(daemon, request)),
+        ("GET", ["networks", name]) => {
+            let name = (*name).to_owned();
+            handle(async move { ok_json(&inspect(&daemon, &daemon.networks.find(&name)?, true)) })
+        }
+        ("DELETE", ["networks", name]) => {
+            let name = (*name).to_owned();
+            complete(async move {
+                daemon.networks.remove(&name).await?;
+                Ok(empty(StatusCode::NO_CONTENT))
+            })
+        }
+        ("POST", ["networks", name, "connect"]) => {
+            complete(connect(daemon, (*name).to_owned(), request))
+        }
+        ("POST", ["networks", name, "disconnect"]) => {
+            complete(disconnect(daemon, (*name).to_owned(), request))
+        }
+        _ => Routed::NotMine(request),
+    }
+}
+
+/// A network as inspect shows it; lists leave its containers out.
+fn inspect(daemon: &Daemon, network: &Network, with_containers: bool) -> Value {
+    let mut shown = serde_json::to_value(network).unwrap_or_default();
+    let mut containers = BTreeMap::new();
+    if with_containers {
+        let state = daemon.networks.state();
+        for sandbox in state.sandboxes.values() {
+            for end in sandbox
+                .endpoints
+                .iter()
+                .filter(|end| end.network_id == network.id)
+            {
+                let address = end
+                    .address
+                    .map_or_else(String::new, |ip| format!("{ip}/{}", end.prefix));
+                containers.insert(
+                    sandbox.container_id.clone(),
+                    json!({
+                        "Name": sandbox.container_name,
+                        "EndpointID": end.endpoint_id,
+                        "MacAddress": end.mac,
+                        "IPv4Address": address,
+                        "IPv6Address": "",
+                    }),
+                );
+            }
+        }
+    }
+    shown["ConfigFrom"] = json!({ "Network": "" });
+    shown["ConfigOnly"] = json!(false);
+    shown["Containers"] = json!(containers);
+    shown
+}
+
+fn list(daemon: &Daemon, request: &ApiRequest) -> ApiResult<ApiResponse> {
+    let filters = request.filters()?;
+    filters.allow(&["dangling", "driver", "id", "label", "name", "scope", "type"])?;
+    let dangling = filters.boolean("dangling")?;
+    let networks: Vec<Network> = daemon.networks.state().networks.values().cloned().collect();
+    let shown: Vec<Value> = networks
+        .iter()
+        .filter(|network| matches(&filters, network))
+        .filter(|network| {
+            dangling.is_none_or(|wanted| {
+                wanted == (!network.is_predefined() && !daemon.networks.is_used(network))
+            })
+        })
+        .map(|network| inspect(daemon, network, false))
+        .collect();
+    ok_json(&shown)
+}
+
+fn matches(filters: &Filters, network: &Network) -> bool {
+    let kind = if network.is_predefined() {
+        "builtin"
+    } else {
+        "custom"
+    };
+    filters.any("name", |name| network.name.contains(name.as_str()))
+        && filters.any("id", |id| network.id.starts_with(id.as_str()))
+        && filters.exact("driver", &network.driver)
+        && filters.exact("scope", &network.scope)
+        && filters.exact("type", kind)
+        && filters.labels(&network.labels)
+}
+
+async fn create(daemon: Arc<Daemon>, mut request: ApiRequest) -> ApiResult<ApiResponse> {
+    let body: CreateNetwork = request.json().await?;
+    let network = daemon.networks.create(body).await?;
+    http_message::json(
+        StatusCode::CREATED,
+        &json!({ "Id": network.id, "Warning": "" }),
+    )
+}
+
+async fn prune(daemon: Arc<Daemon>, request: ApiRequest) -> ApiResult<ApiResponse> {
+    let filters = request.filters()?;
+    filters.allow(&["label", "label!", "until"])?;
+    let networks: Vec<Network> = daemon.networks.state().networks.values().cloned().collect();
+    let wanted = networks.iter().filter(|network| {
+        !network.is_predefined()
+            && !daemon.networks.is_used(network)
+            && filters.labels(&network.labels)
+    });
+    let mut deleted = Vec::new();
+    for network in wanted {
+        match daemon.networks.remove(&network.id).await {
+            Ok(()) => deleted.push(network.name.clone()),
+            Err(error) => tracing::warn!(%error, network = network.name, "pruning a network"),
+        }
+    }
+    let deleted = if deleted.is_empty() {
+        Value::Null
+    } else {
+        json!(deleted)
+    };
+    ok_json(&json!({ "NetworksDeleted": deleted }))
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct ConnectRequest {
+    #[serde(deserialize_with = "null_default")]
+    container: String,
+    #[serde(deserialize_with = "null_default")]
+    endpoint_config: EndpointSettings,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct DisconnectRequest {
+    #[serde(deserialize_with = "null_default")]
+    container: String,
+    #[serde(deserialize_with = "null_default")]
+    force: bool,
+}
+
+async fn connect(
+    daemon: Arc<Daemon>,
+    name: String,
+    mut request: ApiRequest,
+) -> ApiResult<ApiResponse> {
+    let body: ConnectRequest = request.json().await?;
+    let container: Arc<Container> = daemon.containers.get(&body.container)?;
+    let network = daemon.networks.find(&name)?;
+    if !network.is_bridge() {
+        return Err(ApiError::forbidden(format!(
+            "container cannot be connected to {} network",
+            network.name
+        )));
+    }
+    if !container.running {
+        return Err(ApiError::not_implemented(
+            "a stopped container cannot change networks yet; start it first",
+        ));
+    }
+    let names = [container.name.as_str()];
+    daemon
+        .networks
+        .connect(&container.id, &names, &network, &body.endpoint_config)
+        .await?;
+    Ok(empty(StatusCode::OK))
+}
+
+async fn disconnect(
+    daemon: Arc<Daemon>,
+    name: String,
+    mut request: ApiRequest,
+) -> ApiResult<ApiResponse> {
+    let body: DisconnectRequest = request.json().await?;
+    let network = daemon.networks.find(&name)?;
+    let container = daemon.containers.get(&body.container)?;
+    if container.running {
+        let done = daemon.networks.disconnect(&container.id, &network).await;
+        if !body.force {
+            done?;
+        }
+    }
+    Ok(empty(StatusCode::OK))
+}

@@ -1,0 +1,462 @@
+//! Containers on networks: attach at start, release at the end, connect and disconnect in between.
+
+use std::net::Ipv4Addr;
+
+use super::driver::{format_mac, forward_of, parse_mac, random_mac};
+use super::model::{
+    ContainerNetworkRequest, Endpoint, EndpointSet, EndpointSettings, Network, PortBinding,
+    PortMap, Sandbox,
+};
+use super::{Networks, State, netns};
+use crate::error::{ApiError, ApiResult};
+use crate::identity::{new_id, short};
+
+/// Docker's words before whatever went wrong while a container's network was set up.
+const SETTING_UP: &str = "failed to set up container networking";
+
+impl Networks {
+    /// The networks that a container is to be on, with what it asked for there.
+    pub(super) fn wanted_networks(
+        &self,
+        request: &ContainerNetworkRequest,
+    ) -> ApiResult<Vec<(Network, EndpointSettings)>> {
+        let mode = match request.mode.as_str() {
+            "" | "default" => "bridge",
+            mode => mode,
+        };
+        if mode.starts_with("container:") {
+            return Ok(Vec::new());
+        }
+        let first = self.find(mode)?;
+        let mut wanted = vec![(first.clone(), EndpointSettings::default())];
+        if !first.is_bridge() {
+            return Ok(wanted);
+        }
+        for (name, settings) in &request.endpoints {
+            let network = self.find(name)?;
+            if network.id == first.id {
+                wanted[0].1 = settings.clone();
+            } else if network.is_bridge() {
+                wanted.push((network, settings.clone()));
+            }
+        }
+        Ok(wanted)
+    }
+
+    /// Plugs a container's namespace into its networks and publishes its ports. All or nothing.
+    pub async fn attach(&self, request: &ContainerNetworkRequest) -> ApiResult<EndpointSet> {
+        self.try_attach(request)
+            .await
+            .map_err(|error| error.context(SETTING_UP))
+    }
+
+    async fn try_attach(&self, request: &ContainerNetworkRequest) -> ApiResult<EndpointSet> {
+        let wanted = self.wanted_networks(request)?;
+        let Some((first, settings)) = wanted.first() else {
+            return Ok(EndpointSet::default());
+        };
+        let mut sandbox = Sandbox {
+            container_id: request.id.clone(),
+            container_name: request.name.clone(),
+            sandbox_id: new_id(),
+            netns: request.netns.clone(),
+            dns: request.dns.clone(),
+            ..Sandbox::default()
+        };
+        if !first.is_bridge() {
+            sandbox.endpoints.push(bare_endpoint(first, settings));
+            self.save_sandbox(sandbox)?;
+            return Ok(self.endpoints(&request.id).unwrap_or_default());
+        }
+        self.prepared().await?;
+        self.forget_leftover(&request.id).await;
+        self.save_sandbox(sandbox)?;
+        let done = self.attach_all(request, &wanted).await;
+        if done.is_err() {
+            self.unplug_all(&request.id).await;
+        }
+        done
+    }
+
+    async fn attach_all(
+        &self,
+        request: &ContainerNetworkRequest,
+        wanted: &[(Network, EndpointSettings)],
+    ) -> ApiResult<EndpointSet> {
+        let route_through = default_route_of(wanted);
+        for (index, (network, settings)) in wanted.iter().enumerate() {
+            let hostname = [request.name.as_str(), &request.hostname];
+            self.plug(
+                &request.id,
+                network,
+                settings,
+                &hostname,
+                route_through == Some(index),
+            )
+            .await?;
+        }
+        if let Some((network, _)) = wanted.iter().find(|(network, _)| !network.internal) {
+            self.publish_ports(request, network).await?;
+        }
+        self.endpoints(&request.id)
+            .ok_or_else(|| ApiError::internal("the container ended while it was attached"))
+    }
+
+    /// One endpoint: recorded first, then made in the kernel.
+    async fn plug(
+        &self,
+        container_id: &str,
+        network: &Network,
+        settings: &EndpointSettings,
+        names: &[&str],
+        default_route: bool,
+    ) -> ApiResult<()> {
+        let (endpoint, namespace) = {
+            let mut state = self.state();
+            let endpoint = new_endpoint(&mut state, container_id, network, settings, names)?;
+            let sandbox = state
+                .sandboxes
+                .get_mut(container_id)
+                .ok_or_else(|| ApiError::conflict("the container is not running"))?;
+            sandbox.endpoints.push(endpoint.clone());
+            self.inner.store.save_sandbox(sandbox)?;
+            (endpoint, sandbox.netns.clone())
+        };
+        let (on, plugged) = (network.clone(), endpoint.clone());
+        let path = namespace.clone();
+        let done = self
+            .blocking(move |kernel| kernel.plug(&on, &plugged, &path, default_route))
+            .await;
+        if let Err(error) = done {
+            self.forget_endpoint(container_id, &network.id);
+            return Err(error);
+        }
+        if network.has_name_service() {
+            self.start_name_service(container_id, &namespace).await;
+        }
+        self.publish_event("connect", network, Some(container_id));
+        Ok(())
+    }
+
+    /// What an attachment that a crash cut short left behind, except for the namespace, which is new by now.
+    async fn forget_leftover(&self, id: &str) {
+        if let Some(sandbox) = self.state().sandboxes.get_mut(id) {
+            sandbox.netns.clear();
+        }
+        self.unplug_all(id).await;
+    }
+
+    fn save_sandbox(&self, sandbox: Sandbox) -> ApiResult<()> {
+        self.inner.store.save_sandbox(&sandbox)?;
+        self.state()
+            .sandboxes
+            .insert(sandbox.container_id.clone(), sandbox);
+        Ok(())
+    }
+
+    fn forget_endpoint(&self, container_id: &str, network_id: &str) -> Option<Endpoint> {
+        let mut state = self.state();
+        let sandbox = state.sandboxes.get_mut(container_id)?;
+        let at = sandbox
+            .endpoints
+            .iter()
+            .position(|end| end.network_id == network_id)?;
+        let endpoint = sandbox.endpoints.remove(at);
+        let _ = self.inner.store.save_sandbox(sandbox);
+        release_address(&mut state, &endpoint);
+        Some(endpoint)
+    }
+
+    /// Takes a container off its networks and lets its namespace go. Does nothing for one that has none.
+    pub async fn release(&self, id: &str) {
+        let Some(sandbox) = self.unplug_all(id).await else {
+            return;
+        };
+        tracing::debug!(container = id, "network released");
+        drop(sandbox);
+    }
+
+    /// Ends everything a container has; returns what it was.
+    async fn unplug_all(&self, id: &str) -> Option<Sandbox> {
+        let sandbox = {
+            let mut state = self.state();
+            state.name_services.remove(id);
+            state.sandboxes.remove(id)?
+        };
+        self.withdraw_ports(&sandbox).await;
+        let forwards: Vec<_> = sandbox.ports.iter().filter_map(forward_of).collect();
+        let namespace = sandbox.netns.clone();
+        // The links end with the namespace, asynchronously, which is much quicker than deleting them one by one.
+        let done = self
+            .blocking(move |kernel| {
+                kernel.unforward(&forwards);
+                if !namespace.as_os_str().is_empty() {
+                    netns::remove(&namespace);
+                }
+                Ok(())
+            })
+            .await;
+        if let Err(error) = done {
+            tracing::warn!(%error, container = id, "releasing the network");
+        }
+        let networks: Vec<Network> = {
+            let mut state = self.state();
+            for endpoint in &sandbox.endpoints {
+                release_address(&mut state, endpoint);
+            }
+            let on = sandbox
+                .endpoints
+                .iter()
+                .map(|endpoint| &endpoint.network_id);
+            on.filter_map(|id| state.networks.get(id).cloned())
+                .collect()
+        };
+        for network in &networks {
+            self.publish_event("disconnect", network, Some(id));
+        }
+        self.inner.store.forget_sandbox(id);
+        Some(sandbox)
+    }
+
+    /// Adds a running container to a network.
+    pub async fn connect(
+        &self,
+        container_id: &str,
+        names: &[&str],
+        network: &Network,
+        settings: &EndpointSettings,
+    ) -> ApiResult<EndpointSet> {
+        let has_route = {
+            let state = self.state();
+            let sandbox = state.sandboxes.get(container_id).ok_or_else(|| {
+                ApiError::conflict(format!("container {container_id} is not running"))
+            })?;
+            if sandbox
+                .endpoints
+                .iter()
+                .any(|end| end.network_id == network.id)
+            {
+                return Err(ApiError::forbidden(format!(
+                    "endpoint with name {} already exists in network {}",
+                    sandbox.container_name, network.name
+                )));
+            }
+            sandbox.endpoints.iter().any(|end| {
+                state
+                    .networks
+                    .get(&end.network_id)
+                    .is_some_and(|network| !network.internal)
+            })
+        };
+        self.plug(
+            container_id,
+            network,
+            settings,
+            names,
+            !has_route && !network.internal,
+        )
+        .await?;
+        self.endpoints(container_id)
+            .ok_or_else(|| ApiError::conflict("the container has ended"))
+    }
+
+    /// Takes a running container off one network.
+    pub async fn disconnect(&self, container_id: &str, network: &Network) -> ApiResult<()> {
+        let endpoint = self
+            .forget_endpoint(container_id, &network.id)
+            .ok_or_else(|| {
+                ApiError::forbidden(format!(
+                    "container {container_id} is not connected to network {}",
+                    network.name
+                ))
+            })?;
+        self.blocking(move |kernel| kernel.unplug(&endpoint))
+            .await?;
+        self.publish_event("disconnect", network, Some(container_id));
+        Ok(())
+    }
+
+    /// What a container has now; `None` when it is on no network of its own.
+    pub fn endpoints(&self, container_id: &str) -> Option<EndpointSet> {
+        let state = self.state();
+        let sandbox = state.sandboxes.get(container_id)?;
+        let networks = sandbox.endpoints.iter().filter_map(|endpoint| {
+            let network = state.networks.get(&endpoint.network_id)?;
+            Some((network.name.clone(), shown(endpoint, network)))
+        });
+        Some(EndpointSet {
+            sandbox_id: sandbox.sandbox_id.clone(),
+            sandbox_key: sandbox_key(sandbox),
+            networks: networks.collect(),
+            ports: shown_ports(sandbox),
+        })
+    }
+
+    /// Follows `docker rename`: the name service answers to the new name.
+    pub fn rename(&self, container_id: &str, name: &str) {
+        let mut state = self.state();
+        let Some(sandbox) = state.sandboxes.get_mut(container_id) else {
+            return;
+        };
+        let old = std::mem::replace(&mut sandbox.container_name, name.to_owned());
+        for known in sandbox
+            .endpoints
+            .iter_mut()
+            .flat_map(|endpoint| &mut endpoint.names)
+        {
+            if *known == old {
+                name.clone_into(known);
+            }
+        }
+        let _ = self.inner.store.save_sandbox(sandbox);
+    }
+}
+
+/// The index of the network that the default route goes through: the greatest priority, then the first name.
+fn default_route_of(wanted: &[(Network, EndpointSettings)]) -> Option<usize> {
+    let mut candidates: Vec<usize> = (0..wanted.len())
+        .filter(|index| !wanted[*index].0.internal)
+        .collect();
+    candidates.sort_by(|a, b| {
+        let priority = |index: &usize| std::cmp::Reverse(wanted[*index].1.gw_priority);
+        (priority(a), &wanted[*a].0.name).cmp(&(priority(b), &wanted[*b].0.name))
+    });
+    candidates.first().copied()
+}
+
+fn release_address(state: &mut State, endpoint: &Endpoint) {
+    if let (Some(pool), Some(address)) =
+        (state.pools.get_mut(&endpoint.network_id), endpoint.address)
+    {
+        pool.release(address);
+    }
+}
+
+fn new_endpoint(
+    state: &mut State,
+    container_id: &str,
+    network: &Network,
+    settings: &EndpointSettings,
+    names: &[&str],
+) -> ApiResult<Endpoint> {
+    let asked = settings
+        .ipam_config
+        .as_ref()
+        .map(|ipam| ipam.ipv4_address.as_str());
+    let asked: Option<Ipv4Addr> = match asked.filter(|text| !text.is_empty()) {
+        Some(text) => Some(
+            text.parse()
+                .map_err(|_| ApiError::bad_request(format!("invalid IPv4 address: {text}")))?,
+        ),
+        None => None,
+    };
+    let mac = match settings.mac_address.as_str() {
+        "" => random_mac(),
+        text => parse_mac(text)
+            .ok_or_else(|| ApiError::bad_request(format!("invalid MAC address: {text}")))?,
+    };
+    let pool = state
+        .pools
+        .get_mut(&network.id)
+        .ok_or_else(|| ApiError::not_found(format!("network {} not found", network.name)))?;
+    let address = pool
+        .take(asked)
+        .map_err(|error| ApiError::forbidden(error.to_string()))?;
+    let link = state.sandboxes.get_mut(container_id).map_or(0, |sandbox| {
+        sandbox.next_link += 1;
+        sandbox.next_link - 1
+    });
+    let endpoint_id = new_id();
+    Ok(Endpoint {
+        network_id: network.id.clone(),
+        host_link: format!("veth{}", &endpoint_id[..7]),
+        guest_link: format!("eth{link}"),
+        endpoint_id,
+        address: Some(address),
+        prefix: network.subnet().map_or(16, |subnet| subnet.prefix()),
+        gateway: network.gateway().filter(|_| !network.internal),
+        mac: format_mac(mac),
+        names: dns_names(container_id, settings, names),
+        asked: settings.clone(),
+    })
+}
+
+/// Docker's order: container name, aliases, short id, host name; each once.
+fn dns_names(container_id: &str, settings: &EndpointSettings, names: &[&str]) -> Vec<String> {
+    let (name, rest) = names
+        .split_first()
+        .map_or(("", [].as_slice()), |(n, r)| (*n, r));
+    let aliases = settings.aliases.iter().flatten().map(String::as_str);
+    let all = std::iter::once(name)
+        .chain(aliases)
+        .chain(std::iter::once(short(container_id)))
+        .chain(rest.iter().copied());
+    let mut unique: Vec<String> = Vec::new();
+    for name in all.filter(|name| !name.is_empty()) {
+        if !unique.iter().any(|known| known == name) {
+            unique.push(name.to_owned());
+        }
+    }
+    unique
+}
+
+fn shown(endpoint: &Endpoint, network: &Network) -> EndpointSettings {
+    EndpointSettings {
+        mac_address: endpoint.mac.clone(),
+        network_id: network.id.clone(),
+        endpoint_id: endpoint.endpoint_id.clone(),
+        gateway: endpoint
+            .gateway
+            .map_or_else(String::new, |gateway| gateway.to_string()),
+        ip_address: endpoint
+            .address
+            .map_or_else(String::new, |address| address.to_string()),
+        ip_prefix_len: endpoint.prefix,
+        dns_names: network.has_name_service().then(|| endpoint.names.clone()),
+        ..endpoint.asked.clone()
+    }
+}
+
+/// Containers on the guest's own network share one key.
+fn sandbox_key(sandbox: &Sandbox) -> String {
+    match sandbox.netns.as_os_str().is_empty() {
+        true => netns::path("default").to_string_lossy().into_owned(),
+        false => sandbox.netns.to_string_lossy().into_owned(),
+    }
+}
+
+fn shown_ports(sandbox: &Sandbox) -> PortMap {
+    let mut shown: PortMap = sandbox
+        .exposed_only
+        .iter()
+        .map(|port| (port.clone(), None))
+        .collect();
+    for port in &sandbox.ports {
+        let key = format!("{}/{}", port.container_port, port.protocol);
+        shown
+            .entry(key)
+            .or_default()
+            .get_or_insert_default()
+            .push(PortBinding {
+                host_ip: port.host_ip.clone(),
+                host_port: port.host_port.to_string(),
+            });
+    }
+    shown
+}
+
+/// The end of a container on `none` or `host`: there to be shown.
+fn bare_endpoint(network: &Network, settings: &EndpointSettings) -> Endpoint {
+    Endpoint {
+        network_id: network.id.clone(),
+        endpoint_id: new_id(),
+        host_link: String::new(),
+        guest_link: String::new(),
+        address: None,
+        prefix: 0,
+        gateway: None,
+        mac: String::new(),
+        names: Vec::new(),
+        asked: settings.clone(),
+    }
+}

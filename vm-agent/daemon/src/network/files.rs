@@ -1,0 +1,179 @@
+//! Contents of a container's `/etc/hosts` and `/etc/resolv.conf`.
+
+use std::fmt::Write;
+use std::fs;
+use std::net::IpAddr;
+
+use super::model::{ContainerNetworkRequest, EndpointSet};
+
+/// Where the embedded name service answers inside a container.
+pub const NAME_SERVICE: &str = "127.0.0.11";
+/// Used when the machine names no server that a container could reach.
+const FALLBACK_SERVERS: [&str; 2] = ["8.8.8.8", "8.8.4.4"];
+
+const HOSTS_HEAD: &str = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n\
+    fe00::\tip6-localnet\nff00::\tip6-mcastprefix\nff02::1\tip6-allnodes\nff02::2\tip6-allrouters\n";
+
+/// What a `resolv.conf` says.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct ResolvConf {
+    pub servers: Vec<String>,
+    pub search: Vec<String>,
+    pub options: Vec<String>,
+}
+
+impl ResolvConf {
+    pub fn parse(text: &str) -> Self {
+        let mut conf = Self::default();
+        for line in text.lines() {
+            let mut words = line.split_whitespace();
+            match words.next() {
+                Some("nameserver") => conf.servers.extend(words.next().map(str::to_owned)),
+                Some("search" | "domain") => conf.search = words.map(str::to_owned).collect(),
+                Some("options") => conf.options.extend(words.map(str::to_owned)),
+                _ => {}
+            }
+        }
+        conf
+    }
+
+    /// The guest's own, without servers on its loopback, which a container cannot reach.
+    pub fn of_this_machine() -> Self {
+        let mut conf = Self::parse(&fs::read_to_string("/etc/resolv.conf").unwrap_or_default());
+        conf.servers.retain(|server| {
+            server
+                .parse::<IpAddr>()
+                .is_ok_and(|address| !address.is_loopback())
+        });
+        if conf.servers.is_empty() {
+            conf.servers = FALLBACK_SERVERS.map(str::to_owned).to_vec();
+        }
+        conf
+    }
+
+    /// The user's `--dns…` in place of the guest's.
+    fn with_overrides(mut self, request: &ContainerNetworkRequest) -> Self {
+        for (ours, theirs) in [
+            (&mut self.servers, &request.dns),
+            (&mut self.search, &request.dns_search),
+            (&mut self.options, &request.dns_options),
+        ] {
+            if !theirs.is_empty() {
+                ours.clone_from(theirs);
+            }
+        }
+        // `--dns-search .` means none.
+        self.search.retain(|domain| domain != ".");
+        self
+    }
+
+    fn render(&self) -> String {
+        let mut text = String::new();
+        for server in &self.servers {
+            let _ = writeln!(text, "nameserver {server}");
+        }
+        if !self.search.is_empty() {
+            let _ = writeln!(text, "search {}", self.search.join(" "));
+        }
+        if !self.options.is_empty() {
+            let _ = writeln!(text, "options {}", self.options.join(" "));
+        }
+        text
+    }
+}
+
+/// `resolv.conf` for a container; with the embedded name service when one of its networks has it.
+pub fn resolv_conf(request: &ContainerNetworkRequest, name_service: bool) -> String {
+    let mut conf = ResolvConf::of_this_machine().with_overrides(request);
+    if name_service {
+        conf.servers = vec![NAME_SERVICE.to_owned()];
+        if !conf
+            .options
+            .iter()
+            .any(|option| option.starts_with("ndots:"))
+        {
+            conf.options.push("ndots:0".to_owned());
+        }
+    }
+    conf.render()
+}
+
+/// `hosts` for a container: itself by every address it has, and the user's `--add-host`.
+pub fn hosts(request: &ContainerNetworkRequest, set: &EndpointSet) -> String {
+    let mut text = match request.mode.as_str() {
+        "host" => fs::read_to_string("/etc/hosts").unwrap_or_else(|_| HOSTS_HEAD.to_owned()),
+        _ => HOSTS_HEAD.to_owned(),
+    };
+    let gateway = set
+        .networks
+        .values()
+        .map(|endpoint| endpoint.gateway.as_str())
+        .find(|g| !g.is_empty());
+    for extra in &request.extra_hosts {
+        let Some((name, address)) = extra.split_once(['=', ':']) else {
+            continue;
+        };
+        let address = match address {
+            "host-gateway" => gateway.unwrap_or("127.0.0.1"),
+            address => address.trim_matches(['[', ']']),
+        };
+        let _ = writeln!(text, "{address}\t{name}");
+    }
+    if !request.hostname.is_empty() {
+        let name = match request.domainname.as_str() {
+            "" => request.hostname.clone(),
+            domain => format!("{}.{domain} {}", request.hostname, request.hostname),
+        };
+        for endpoint in set
+            .networks
+            .values()
+            .filter(|endpoint| !endpoint.ip_address.is_empty())
+        {
+            let _ = writeln!(text, "{}\t{name}", endpoint.ip_address);
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::model::EndpointSettings;
+    use super::*;
+
+    #[test]
+    fn resolv_conf_is_parsed_and_overridden() {
+        let conf = ResolvConf::parse("# x\nnameserver 10.0.2.3\nsearch a b\noptions timeout:1\n");
+        assert_eq!(conf.servers, ["10.0.2.3"]);
+        let request = ContainerNetworkRequest {
+            dns: vec!["1.1.1.1".into()],
+            dns_search: vec![".".into()],
+            ..Default::default()
+        };
+        assert_eq!(
+            conf.with_overrides(&request).render(),
+            "nameserver 1.1.1.1\noptions timeout:1\n"
+        );
+    }
+
+    #[test]
+    fn hosts_name_the_container_and_the_users_extras() {
+        let request = ContainerNetworkRequest {
+            hostname: "web".into(),
+            domainname: "example.org".into(),
+            extra_hosts: vec!["db:10.0.0.9".into(), "up:host-gateway".into()],
+            ..Default::default()
+        };
+        let endpoint = EndpointSettings {
+            ip_address: "172.18.0.2".into(),
+            gateway: "172.18.0.1".into(),
+            ..Default::default()
+        };
+        let set = EndpointSet {
+            networks: [("n".into(), endpoint)].into(),
+            ..Default::default()
+        };
+        let text = hosts(&request, &set);
+        assert!(text.starts_with("127.0.0.1\tlocalhost\n"));
+        assert!(text.ends_with("10.0.0.9\tdb\n172.18.0.1\tup\n172.18.0.2\tweb.example.org web\n"));
+    }
+}

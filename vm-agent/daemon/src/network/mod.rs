@@ -1,0 +1,225 @@
+//! Networks of the Docker API: the bridge driver, its endpoints, published ports and name service.
+//!
+//! Knows containers by id only; what runs in them is not its concern.
+
+mod agent;
+mod api;
+mod attach;
+mod definitions;
+mod dns;
+mod dns_message;
+mod driver;
+mod files;
+mod ipam;
+mod link;
+mod model;
+mod netlink;
+mod netns;
+mod nft;
+mod ports;
+mod publish;
+mod store;
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use tokio::sync::OnceCell;
+
+use crate::config::Config;
+use crate::error::{ApiError, ApiResult};
+use crate::event::Events;
+use crate::state::Parts;
+
+pub use api::route;
+pub use model::{
+    ContainerNetworkRequest, EndpointIpam, EndpointSet, EndpointSettings, Network, PortBinding,
+    PortMap,
+};
+
+pub(crate) use store::write_durably;
+
+use driver::Kernel;
+use ipam::AddressPool;
+use model::Sandbox;
+use ports::Reservation;
+use store::Store;
+
+/// Every network, and what running containers have of them.
+#[derive(Clone)]
+pub struct Networks {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    config: Arc<Config>,
+    events: Events,
+    store: Store,
+    kernel: Kernel,
+    prepared: OnceCell<()>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    networks: BTreeMap<String, Network>,
+    pools: HashMap<String, AddressPool>,
+    sandboxes: HashMap<String, Sandbox>,
+    /// Ports of the guest held for publications, by their key.
+    reservations: HashMap<String, Reservation>,
+    name_services: HashMap<String, dns::NameService>,
+    next_port: u16,
+}
+
+impl Networks {
+    /// Reads what is kept; the kernel is brought in line in the background, and waited for by whoever needs it.
+    pub async fn open(parts: &Parts) -> ApiResult<Self> {
+        let store = Store::open(
+            &parts.config.options.data_root,
+            &parts.config.options.exec_root,
+        )
+        .map_err(|error| ApiError::from(error).context("opening the networks' state"))?;
+        let mut state = State {
+            networks: store.load_networks()?,
+            ..State::default()
+        };
+        state.sandboxes = store.load_sandboxes()?;
+        let inner = Inner {
+            config: parts.config.clone(),
+            events: parts.events.clone(),
+            store,
+            kernel: Kernel::default(),
+            prepared: OnceCell::new(),
+            state: Mutex::new(state),
+        };
+        let networks = Self {
+            inner: Arc::new(inner),
+        };
+        networks.define_predefined()?;
+        networks.fill_pools();
+        let background = networks.clone();
+        tokio::spawn(async move {
+            if let Err(error) = background.prepared().await {
+                tracing::error!(%error, "preparing networks; tried again when one is needed");
+            }
+        });
+        Ok(networks)
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.inner
+            .state
+            .lock()
+            .unwrap_or_else(|poison| poison.into_inner())
+    }
+
+    /// Returns once bridges, filter and name services are as the state says.
+    async fn prepared(&self) -> ApiResult<()> {
+        self.inner
+            .prepared
+            .get_or_try_init(|| self.prepare())
+            .await
+            .copied()
+    }
+
+    async fn prepare(&self) -> ApiResult<()> {
+        let (networks, forwards) = {
+            let mut state = self.state();
+            self.drop_dead_sandboxes(&mut state);
+            let forwards = state.sandboxes.values().flat_map(|sandbox| &sandbox.ports);
+            (
+                state.networks.values().cloned().collect::<Vec<_>>(),
+                forwards.filter_map(driver::forward_of).collect::<Vec<_>>(),
+            )
+        };
+        self.blocking(move |kernel| kernel.prepare(&networks, &forwards))
+            .await?;
+        self.restore_publications();
+        self.restore_name_services().await;
+        Ok(())
+    }
+
+    fn drop_dead_sandboxes(&self, state: &mut State) {
+        state.sandboxes.retain(|id, sandbox| {
+            let shares_ours = sandbox.netns.as_os_str().is_empty();
+            let alive = shares_ours || netns::is_bound(&sandbox.netns);
+            if !alive {
+                self.inner.store.forget_sandbox(id);
+            }
+            alive
+        });
+    }
+
+    /// Runs kernel work off the async threads.
+    async fn blocking<T, F>(&self, work: F) -> ApiResult<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Kernel) -> Result<T, driver::DriverError> + Send + 'static,
+    {
+        let inner = self.inner.clone();
+        tokio::task::spawn_blocking(move || work(&inner.kernel))
+            .await
+            .map_err(|error| ApiError::internal(format!("network thread: {error}")))?
+            .map_err(|error| ApiError::internal(error.to_string()))
+    }
+
+    /// Creates a container's network namespace and returns its file.
+    pub async fn create_netns(&self, id: &str) -> ApiResult<PathBuf> {
+        let path = netns::path(crate::identity::short(id));
+        let target = path.clone();
+        self.blocking(move |_| Ok(netns::create(&target)?)).await?;
+        Ok(path)
+    }
+
+    /// Lets go of a namespace that was created and never attached.
+    pub async fn remove_netns(&self, path: &Path) {
+        let path = path.to_path_buf();
+        let _ = tokio::task::spawn_blocking(move || netns::remove(&path)).await;
+    }
+
+    /// By name, id or unambiguous prefix of an id; 404 in Docker's words.
+    pub fn find(&self, name: &str) -> ApiResult<Network> {
+        let name = if name == "default" { "bridge" } else { name };
+        let state = self.state();
+        let by_name = state.networks.values().find(|network| network.name == name);
+        if let Some(network) = state.networks.get(name).or(by_name) {
+            return Ok(network.clone());
+        }
+        match crate::identity::by_prefix(state.networks.keys().map(String::as_str), name) {
+            crate::identity::PrefixMatch::One(id) => Ok(state.networks[id].clone()),
+            crate::identity::PrefixMatch::None => {
+                Err(ApiError::not_found(format!("network {name} not found")))
+            }
+            crate::identity::PrefixMatch::Several => Err(ApiError::bad_request(format!(
+                "network {name} is ambiguous ({name} matches several network ids)"
+            ))),
+        }
+    }
+
+    /// `resolv.conf` for a container that starts.
+    pub fn resolv_conf(&self, request: &ContainerNetworkRequest) -> String {
+        let wanted = self.wanted_networks(request).unwrap_or_default();
+        files::resolv_conf(
+            request,
+            wanted.iter().any(|(network, _)| network.has_name_service()),
+        )
+    }
+
+    /// `/etc/hosts` for a container that has been attached.
+    pub fn hosts(&self, request: &ContainerNetworkRequest, set: &EndpointSet) -> String {
+        files::hosts(request, set)
+    }
+
+    fn publish_event(&self, action: &str, network: &Network, container: Option<&str>) {
+        let mut attributes = BTreeMap::from([
+            ("name".to_owned(), network.name.clone()),
+            ("type".to_owned(), network.driver.clone()),
+        ]);
+        if let Some(id) = container {
+            attributes.insert("container".to_owned(), id.to_owned());
+        }
+        self.inner
+            .events
+            .publish("network", action, &network.id, attributes);
+    }
+}

@@ -1,0 +1,201 @@
+//! Which ports a container wants published, and the guest's own share of publishing them.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::ops::RangeInclusive;
+use std::os::fd::{AsRawFd, OwnedFd};
+
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrStorage, bind, socket};
+
+use super::model::PortMap;
+use crate::error::{ApiError, ApiResult};
+
+/// One binding that the user asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PortRequest {
+    pub container_port: u16,
+    pub protocol: String,
+    pub host_ip: String,
+    /// `None`: any free port.
+    pub host_ports: Option<RangeInclusive<u16>>,
+}
+
+/// What a container publishes, and what it only exposes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PortRequests {
+    pub published: Vec<PortRequest>,
+    pub exposed_only: Vec<String>,
+}
+
+/// The ports that Linux (and Docker) hand out: `ip_local_port_range`.
+pub const EPHEMERAL: RangeInclusive<u16> = 32768..=60999;
+
+pub fn requests(
+    exposed: &BTreeSet<String>,
+    bindings: &PortMap,
+    publish_all: bool,
+) -> ApiResult<PortRequests> {
+    let mut requests = PortRequests::default();
+    let ports: BTreeSet<&String> = exposed.iter().chain(bindings.keys()).collect();
+    for port in ports {
+        let (container_port, protocol) = parse_port(port)?;
+        let asked = bindings
+            .get(port)
+            .and_then(Option::as_ref)
+            .filter(|list| !list.is_empty());
+        let mut push = |host_ip: &str, host_ports| {
+            requests.published.push(PortRequest {
+                container_port,
+                protocol: protocol.clone(),
+                host_ip: host_ip.to_owned(),
+                host_ports,
+            });
+        };
+        match asked {
+            Some(list) => {
+                for binding in list {
+                    push(&binding.host_ip, parse_host_ports(&binding.host_port)?);
+                }
+            }
+            None if publish_all => push("", None),
+            None => requests.exposed_only.push(port.clone()),
+        }
+    }
+    Ok(requests)
+}
+
+/// `80/tcp`, or `80`.
+pub fn parse_port(text: &str) -> ApiResult<(u16, String)> {
+    let (number, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
+    let bad = || ApiError::bad_request(format!("invalid port specification: {text:?}"));
+    let number = number.parse().map_err(|_| bad())?;
+    match protocol.to_ascii_lowercase().as_str() {
+        protocol @ ("tcp" | "udp" | "sctp") => Ok((number, protocol.to_owned())),
+        _ => Err(bad()),
+    }
+}
+
+/// `8080`, `8000-8010`, or nothing.
+fn parse_host_ports(text: &str) -> ApiResult<Option<RangeInclusive<u16>>> {
+    let bad = || ApiError::bad_request(format!("invalid port specification: {text:?}"));
+    if text.is_empty() || text == "0" {
+        return Ok(None);
+    }
+    let (first, last) = text.split_once('-').unwrap_or((text, text));
+    let first: u16 = first.parse().map_err(|_| bad())?;
+    let last: u16 = last.parse().map_err(|_| bad())?;
+    if first > last || first == 0 {
+        return Err(bad());
+    }
+    Ok(Some(first..=last))
+}
+
+pub fn protocol_number(protocol: &str) -> u8 {
+    match protocol {
+        "udp" => libc::IPPROTO_UDP as u8,
+        "sctp" => libc::IPPROTO_SCTP as u8,
+        _ => libc::IPPROTO_TCP as u8,
+    }
+}
+
+/// The address to match inside the guest; `None` where the guest has no part in it (IPv6).
+pub fn guest_address(host_ip: &str) -> Option<Ipv4Addr> {
+    match host_ip {
+        "" => Some(Ipv4Addr::UNSPECIFIED),
+        text => match text.parse().ok()? {
+            IpAddr::V4(address) => Some(address),
+            IpAddr::V6(_) => None,
+        },
+    }
+}
+
+/// Holds a port of the guest, so that nothing else there can listen on it while it is forwarded.
+#[derive(Debug)]
+pub struct Reservation(
+    #[expect(dead_code, reason = "closing it is what ends the reservation")] OwnedFd,
+);
+
+pub fn reserve(protocol: &str, address: Ipv4Addr, port: u16) -> io::Result<Option<Reservation>> {
+    let kind = match protocol {
+        "tcp" => SockType::Stream,
+        "udp" => SockType::Datagram,
+        _ => return Ok(None),
+    };
+    let fd = socket(AddressFamily::Inet, kind, SockFlag::SOCK_CLOEXEC, None)?;
+    let to = SockaddrStorage::from(SocketAddr::from((address, port)));
+    match bind(fd.as_raw_fd(), &to) {
+        Ok(()) => Ok(Some(Reservation(fd))),
+        // An address of the host's, which the guest does not have.
+        Err(nix::Error::EADDRNOTAVAIL) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::model::PortBinding;
+    use super::*;
+
+    fn binding(ip: &str, port: &str) -> PortBinding {
+        PortBinding {
+            host_ip: ip.into(),
+            host_port: port.into(),
+        }
+    }
+
+    #[test]
+    fn bindings_win_over_exposed_ports() {
+        let exposed = ["80/tcp", "443/tcp"].map(str::to_owned).into();
+        let bindings = PortMap::from([
+            (
+                "80/tcp".into(),
+                Some(vec![binding("127.0.0.1", "8080"), binding("", "")]),
+            ),
+            ("53/udp".into(), Some(vec![binding("", "5300-5310")])),
+        ]);
+        let got = requests(&exposed, &bindings, false).unwrap();
+        assert_eq!(got.exposed_only, ["443/tcp"]);
+        let flat: Vec<_> = got
+            .published
+            .iter()
+            .map(|r| {
+                (
+                    r.container_port,
+                    r.protocol.as_str(),
+                    r.host_ip.as_str(),
+                    r.host_ports.clone(),
+                )
+            })
+            .collect();
+        assert_eq!(
+            flat,
+            [
+                (53, "udp", "", Some(5300..=5310)),
+                (80, "tcp", "127.0.0.1", Some(8080..=8080)),
+                (80, "tcp", "", None),
+            ]
+        );
+        let all = requests(&exposed, &PortMap::new(), true).unwrap();
+        assert_eq!((all.published.len(), all.exposed_only.len()), (2, 0));
+    }
+
+    #[test]
+    fn nonsense_ports_are_refused() {
+        for port in ["x/tcp", "80/icmp", "70000", ""] {
+            assert!(parse_port(port).is_err(), "{port}");
+        }
+        for host in ["x", "10-5", "0-3", "70000"] {
+            assert!(parse_host_ports(host).is_err(), "{host}");
+        }
+    }
+
+    #[test]
+    fn a_reserved_port_is_taken() {
+        let first = (42000..42100)
+            .find_map(|port| Some((port, reserve("udp", Ipv4Addr::LOCALHOST, port).ok()??)))
+            .unwrap();
+        let again = reserve("udp", Ipv4Addr::LOCALHOST, first.0).unwrap_err();
+        assert_eq!(again.kind(), io::ErrorKind::AddrInUse);
+    }
+}

@@ -1,0 +1,261 @@
+//! HTTP/1 over the unix listener: versions, the headers every response has, and connections taken over.
+
+use crate::error::{ApiError, ApiResult};
+use crate::http_message::{ApiRequest, ApiResponse, ApiVersion, Path, Query, empty};
+use crate::router;
+use crate::state::Daemon;
+use crate::trace_context;
+use http::{HeaderValue, Request, StatusCode, header};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper::upgrade::Upgraded;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use std::convert::Infallible;
+use std::os::fd::FromRawFd;
+use std::os::unix::fs::PermissionsExt;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::{UnixListener, UnixStream};
+use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
+
+pub const MAX_VERSION: ApiVersion = ApiVersion(1, 51);
+pub const MIN_VERSION: ApiVersion = ApiVersion(1, 24);
+
+/// The listener from init (`LISTEN_FDS`), else one bound at `address`.
+pub fn listen(address: &str) -> std::io::Result<UnixListener> {
+    if let Some(inherited) = inherited_listener() {
+        inherited.set_nonblocking(true)?;
+        return UnixListener::from_std(inherited);
+    }
+    let path = address.strip_prefix("unix://").unwrap_or(address);
+    if let Some(parent) = std::path::Path::new(path).parent() {
+        std::fs::create_dir_all(parent)?;
+    }
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let listener = UnixListener::bind(path)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660))?;
+    Ok(listener)
+}
+
+fn inherited_listener() -> Option<std::os::unix::net::UnixListener> {
+    let variable = |name| std::env::var(name).ok();
+    let pid: u32 = variable("LISTEN_PID")?.parse().ok()?;
+    let count: usize = variable("LISTEN_FDS")?.parse().ok()?;
+    if pid != std::process::id() || count == 0 {
+        return None;
+    }
+    let names = variable("LISTEN_FDNAMES").unwrap_or_default();
+    let position = names
+        .split(':')
+        .position(|name| name == "docker")
+        .unwrap_or(0);
+    let number = 3 + position.min(count - 1) as i32;
+    // SAFETY: systemd's protocol gives this process the descriptors from 3 on; nothing else owns them.
+    let descriptor = unsafe { std::os::fd::OwnedFd::from_raw_fd(number) };
+    let _ = nix::fcntl::fcntl(
+        &descriptor,
+        nix::fcntl::FcntlArg::F_SETFD(nix::fcntl::FdFlag::FD_CLOEXEC),
+    );
+    Some(descriptor.into())
+}
+
+/// Serves until `stop`; connections that are open then are left to end with the process.
+pub async fn serve(daemon: Arc<Daemon>, listener: UnixListener, stop: CancellationToken) {
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = stop.cancelled() => return,
+        };
+        match accepted {
+            Ok((stream, _)) => drop(tokio::spawn(serve_connection(daemon.clone(), stream))),
+            Err(error) => {
+                // Out of descriptors: the listener stays readable, so wait for others to close.
+                tracing::warn!(%error, "accepting a connection");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+}
+
+async fn serve_connection(daemon: Arc<Daemon>, stream: UnixStream) {
+    let service = service_fn(move |request| {
+        let daemon = daemon.clone();
+        async move { Ok::<_, Infallible>(serve_request(daemon, request).await) }
+    });
+    let connection = hyper::server::conn::http1::Builder::new()
+        .title_case_headers(true)
+        .max_buf_size(64 << 10)
+        .timer(TokioTimer::new())
+        .header_read_timeout(None)
+        .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades();
+    if let Err(error) = connection.await {
+        tracing::debug!(%error, "connection ended");
+    }
+}
+
+async fn serve_request(daemon: Arc<Daemon>, mut request: Request<Incoming>) -> ApiResponse {
+    let started = std::time::Instant::now();
+    let traceparent = request
+        .headers()
+        .get("traceparent")
+        .and_then(|value| value.to_str().ok())
+        .filter(|value| trace_context::is_valid(value))
+        .map_or_else(trace_context::generate, str::to_owned);
+    let (method, uri) = (request.method().clone(), request.uri().clone());
+    let upgrade = request.headers().contains_key(header::UPGRADE) || method == http::Method::POST;
+    let upgrade = upgrade.then(|| hyper::upgrade::on(&mut request));
+    let handled = trace_context::scope(traceparent.clone(), async {
+        let request = parse(request, upgrade)?;
+        router::route(daemon, request).await
+    });
+    let span = tracing::info_span!("request", %traceparent, %method, path = uri.path());
+    let mut response = handled.instrument(span).await.unwrap_or_else(|error| {
+        if error.status.is_server_error() {
+            tracing::error!(%method, %uri, message = %error.message, "request failed");
+        }
+        error.into()
+    });
+    let elapsed = started.elapsed();
+    tracing::debug!(%method, %uri, status = response.status().as_u16(), ?elapsed, %traceparent, "request");
+    add_headers(&mut response, &traceparent);
+    response
+}
+
+fn parse(
+    request: Request<Incoming>,
+    upgrade: Option<hyper::upgrade::OnUpgrade>,
+) -> ApiResult<ApiRequest> {
+    let (parts, body) = request.into_parts();
+    let (version, path) = split_version(parts.uri.path())?;
+    Ok(ApiRequest {
+        method: parts.method,
+        path: Path::new(path),
+        query: Query::parse(parts.uri.query()),
+        headers: parts.headers,
+        version,
+        body,
+        upgrade,
+    })
+}
+
+/// `/v1.43/info` → 1.43 and `/info`; a path without a version is served as the newest.
+fn split_version(path: &str) -> ApiResult<(ApiVersion, &str)> {
+    let Some((prefix, rest)) = path
+        .strip_prefix("/v")
+        .and_then(|tail| tail.split_once('/'))
+    else {
+        return Ok((MAX_VERSION, path));
+    };
+    let parsed = prefix
+        .split_once('.')
+        .and_then(|(major, minor)| Some(ApiVersion(major.parse().ok()?, minor.parse().ok()?)));
+    let Some(version) = parsed else {
+        return Ok((MAX_VERSION, path));
+    };
+    let ApiVersion(max_major, max_minor) = MAX_VERSION;
+    let ApiVersion(min_major, min_minor) = MIN_VERSION;
+    if version > MAX_VERSION {
+        return Err(ApiError::bad_request(format!(
+            "client version {prefix} is too new. Maximum supported API version is {max_major}.{max_minor}"
+        )));
+    }
+    if version < MIN_VERSION {
+        return Err(ApiError::bad_request(format!(
+            "client version {prefix} is too old. Minimum supported API version is {min_major}.{min_minor}, \
+             please upgrade your client to a newer version"
+        )));
+    }
+    Ok((version, &path[path.len() - rest.len() - 1..]))
+}
+
+fn add_headers(response: &mut ApiResponse, traceparent: &str) {
+    let headers = response.headers_mut();
+    headers.insert("Api-Version", HeaderValue::from_static("1.51"));
+    headers.insert("Ostype", HeaderValue::from_static("linux"));
+    headers.insert(
+        header::SERVER,
+        HeaderValue::from_static(concat!("Longshore/", env!("CARGO_PKG_VERSION"), " (linux)")),
+    );
+    if let Ok(value) = HeaderValue::from_str(traceparent) {
+        headers.insert("Traceparent", value);
+    }
+}
+
+/// Takes the connection over: answers 101 when the client asked to upgrade, else 200 (both as Docker), then runs
+/// `session` on the raw stream. The session ends when it returns; dropping the stream closes the connection.
+pub fn hijack<F, S>(
+    request: ApiRequest,
+    content_type: &'static str,
+    session: S,
+) -> ApiResult<ApiResponse>
+where
+    S: FnOnce(TokioIo<Upgraded>) -> F + Send + 'static,
+    F: Future<Output = ()> + Send + 'static,
+{
+    let asked = request.headers.contains_key(header::UPGRADE);
+    let upgrade = request
+        .upgrade
+        .ok_or_else(|| ApiError::bad_request("this needs a connection that can be taken over"))?;
+    let traceparent = trace_context::current();
+    tokio::spawn(trace_context::scope(traceparent, async move {
+        match upgrade.await {
+            Ok(upgraded) => session(TokioIo::new(upgraded)).await,
+            Err(error) => {
+                tracing::debug!(%error, "client went before its connection was taken over")
+            }
+        }
+    }));
+    // hyper hands the connection over only after 101 or after a CONNECT, so old clients that do not ask for an
+    // upgrade are told so as well; every client since API 1.22 asks.
+    let status = if asked {
+        StatusCode::SWITCHING_PROTOCOLS
+    } else {
+        StatusCode::OK
+    };
+    let mut response = empty(status);
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    if asked {
+        headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+        headers.insert(header::UPGRADE, HeaderValue::from_static("tcp"));
+    }
+    Ok(response)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_split_off_and_bounded() {
+        let table = [
+            ("/v1.43/info", Ok((ApiVersion(1, 43), "/info"))),
+            ("/info", Ok((MAX_VERSION, "/info"))),
+            ("/volumes/x", Ok((MAX_VERSION, "/volumes/x"))),
+            ("/version", Ok((MAX_VERSION, "/version"))),
+            (
+                "/v1.52/info",
+                Err("client version 1.52 is too new. Maximum supported API version is 1.51"),
+            ),
+            (
+                "/v1.23/info",
+                Err(
+                    "client version 1.23 is too old. Minimum supported API version is 1.24, \
+                     please upgrade your client to a newer version",
+                ),
+            ),
+        ];
+        for (path, expected) in table {
+            let got = split_version(path);
+            assert_eq!(
+                got.as_ref().map_err(|e| e.message.as_str()),
+                expected.as_ref().map_err(|e| *e)
+            );
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! Clients of the supervisor's containerd services, over one connection that comes back by itself.
+
+use crate::config::NAMESPACE;
+use crate::error::{ApiError, ApiResult};
+use crate::trace_context;
+use hyper_util::rt::TokioIo;
+use longshore_supervisor_api::services::v1 as services;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use tokio::net::UnixStream;
+use tokio::time::Instant;
+use tonic::metadata::MetadataValue;
+use tonic::service::interceptor::InterceptedService;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Request, Status};
+
+/// The messages of containerd's API.
+pub mod api {
+    pub use longshore_supervisor_api::services::v1::*;
+    pub use longshore_supervisor_api::{events, types};
+}
+
+/// A restarting supervisor is waited for this long.
+const RESTART_PATIENCE: Duration = Duration::from_secs(20);
+/// Between tries while nobody listens; with init's socket the connection itself waits instead.
+const RETRY_PAUSE: Duration = Duration::from_millis(50);
+/// Snapshots' and images' answers may be long lists.
+const MESSAGE_LIMIT: usize = 64 << 20;
+
+pub type Connection = InterceptedService<Channel, AddContext>;
+
+/// Puts the namespace and the trace parent into every call's metadata.
+#[derive(Clone)]
+pub struct AddContext;
+
+impl tonic::service::Interceptor for AddContext {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        let metadata = request.metadata_mut();
+        metadata.insert(
+            "containerd-namespace",
+            MetadataValue::from_static(NAMESPACE),
+        );
+        let onward = longshore_trace::current().map(|context| context.to_string());
+        if let Ok(value) = onward.unwrap_or_else(trace_context::current).parse() {
+            metadata.insert("traceparent", value);
+        }
+        Ok(request)
+    }
+}
+
+/// Cheap to clone; all clones share the connection.
+#[derive(Clone)]
+pub struct Supervisor {
+    connection: Connection,
+}
+
+macro_rules! clients {
+    ($($name:ident: $client:ty, $what:literal;)*) => {$(
+        #[doc = $what]
+        pub fn $name(&self) -> $client {
+            <$client>::new(self.connection.clone()).max_decoding_message_size(MESSAGE_LIMIT)
+        }
+    )*};
+}
+
+impl Supervisor {
+    /// Connects at the first call, and again whenever the connection has broken.
+    pub fn connect_lazily(socket: &Path) -> Self {
+        let socket: PathBuf = socket.to_owned();
+        let connector = tower::service_fn(move |_: http::Uri| {
+            let socket = socket.clone();
+            async move { UnixStream::connect(socket).await.map(TokioIo::new) }
+        });
+        let endpoint = Endpoint::from_static("http://supervisor")
+            .initial_stream_window_size(1 << 20)
+            .initial_connection_window_size(4 << 20);
+        let channel = endpoint.connect_with_connector_lazy(connector);
+        Supervisor {
+            connection: InterceptedService::new(channel, AddContext),
+        }
+    }
+
+    clients! {
+        containers: services::containers_client::ContainersClient<Connection>, "Container records.";
+        content: services::content_client::ContentClient<Connection>, "Blobs by digest.";
+        diff: services::diff_client::DiffClient<Connection>, "Layers from and to archives.";
+        events: services::events_client::EventsClient<Connection>, "What happens to tasks.";
+        images: services::images_client::ImagesClient<Connection>, "Image records.";
+        introspection: services::introspection_client::IntrospectionClient<Connection>, "Plugins.";
+        leases: services::leases_client::LeasesClient<Connection>, "What garbage collection spares.";
+        namespaces: services::namespaces_client::NamespacesClient<Connection>, "Namespaces.";
+        snapshots: services::snapshots::snapshots_client::SnapshotsClient<Connection>, "Root file systems.";
+        streaming: services::streaming_client::StreamingClient<Connection>, "Byte streams for transfers.";
+        tasks: services::tasks_client::TasksClient<Connection>, "Running containers.";
+        transfer: services::transfer_client::TransferClient<Connection>, "Pull, load, import, export.";
+        version: services::version_client::VersionClient<Connection>, "The supervisor's version.";
+    }
+
+    /// Makes a call that may be made twice, again and again until the supervisor answers or patience ends.
+    pub async fn retry<T, F, Call>(&self, mut call: Call) -> Result<T, Status>
+    where
+        Call: FnMut(Supervisor) -> F,
+        F: Future<Output = Result<tonic::Response<T>, Status>>,
+    {
+        let deadline = Instant::now() + RESTART_PATIENCE;
+        loop {
+            match call(self.clone()).await {
+                Ok(response) => return Ok(response.into_inner()),
+                Err(status) if is_restart(&status) && Instant::now() < deadline => {
+                    tracing::debug!(%status, "the supervisor is away; trying again");
+                    tokio::time::sleep(RETRY_PAUSE).await;
+                }
+                Err(status) => return Err(status),
+            }
+        }
+    }
+
+    /// Creates the namespace, which every other call needs.
+    pub async fn ensure_namespace(&self) -> ApiResult<()> {
+        let namespace = services::Namespace {
+            name: NAMESPACE.to_owned(),
+            labels: Default::default(),
+        };
+        let create = services::CreateNamespaceRequest {
+            namespace: Some(namespace),
+        };
+        let created = self.retry(|supervisor| {
+            let create = create.clone();
+            async move { supervisor.namespaces().create(create).await }
+        });
+        match created.await {
+            Err(status) if status.code() != Code::AlreadyExists => {
+                Err(ApiError::from(status).context("creating the namespace at the supervisor"))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Whether a call failed because the connection broke or could not be made, rather than by its own fault.
+pub fn is_restart(status: &Status) -> bool {
+    use std::error::Error;
+    match status.code() {
+        Code::Unavailable => true,
+        // A connection that ends in the middle of a call: h2 and hyper errors come without a code of the server's.
+        Code::Unknown | Code::Internal | Code::Cancelled => status.source().is_some(),
+        _ => false,
+    }
+}

@@ -1,0 +1,8 @@
+//! Volumes of the Docker API: folders under the data root that outlive containers.
+
+mod api;
+mod copy_up;
+mod store;
+
+pub use api::{disk_usage, route};
+pub use store::{Volume, Volumes};

@@ -1,0 +1,1 @@
+//! Layers: tar archives, compressed or not, to and from snapshot folders.

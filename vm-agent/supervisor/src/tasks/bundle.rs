@@ -1,0 +1,197 @@
+//! A task's bundle folder: what the shim is started in, and what survives the supervisor about it.
+
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::core::Paths;
+use crate::error::{Error, IoStep, Result};
+
+pub const RUNTIME_DIR: &str = "io.containerd.runtime.v2.task";
+
+/// `<state>/io.containerd.runtime.v2.task/<namespace>/<id>`.
+#[derive(Clone, Debug)]
+pub struct Bundle {
+    pub namespace: String,
+    pub id: String,
+    pub path: PathBuf,
+    work: PathBuf,
+}
+
+/// How to reach a shim: its answer to `start`, kept in the bundle as `bootstrap.json`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Bootstrap {
+    pub version: u32,
+    pub address: String,
+    pub protocol: String,
+}
+
+impl Bundle {
+    pub fn locate(paths: &Paths, namespace: &str, id: &str) -> Self {
+        let under = |root: &Path| root.join(RUNTIME_DIR).join(namespace).join(id);
+        Self {
+            namespace: namespace.into(),
+            id: id.into(),
+            path: under(&paths.state),
+            work: under(&paths.root),
+        }
+    }
+
+    /// Creates the folder. Recorded before the shim is started, so that a crash leaves a trace.
+    pub fn create(&self, spec: &[u8], shim: &Path, options: &[u8]) -> Result<()> {
+        let step = || format!("creating bundle {}", self.path.display());
+        let mut builder = std::fs::DirBuilder::new();
+        if let Some(parent) = self.path.parent() {
+            builder
+                .mode(0o711)
+                .recursive(true)
+                .create(parent)
+                .step(step)?;
+        }
+        builder.recursive(false).mode(0o700);
+        match builder.create(&self.path) {
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+                return Err(Error::AlreadyExists(format!("task {}", self.id)));
+            }
+            other => other.step(step)?,
+        }
+        builder
+            .mode(0o711)
+            .create(self.path.join("rootfs"))
+            .step(step)?;
+        builder
+            .mode(0o711)
+            .recursive(true)
+            .create(&self.work)
+            .step(step)?;
+        std::os::unix::fs::symlink(&self.work, self.path.join("work")).step(step)?;
+        self.write("config.json", spec)?;
+        self.write("shim-binary-path", shim.as_os_str().as_encoded_bytes())?;
+        self.write("runtime-options", options)
+    }
+
+    pub fn write(&self, name: &str, bytes: &[u8]) -> Result<()> {
+        // Readers after a crash must see all of it or nothing.
+        let (temporary, path) = (self.path.join(format!(".{name}")), self.path.join(name));
+        std::fs::write(&temporary, bytes)
+            .and_then(|()| std::fs::rename(&temporary, &path))
+            .step(|| format!("writing {}", path.display()))
+    }
+
+    pub fn read(&self, name: &str) -> Option<Vec<u8>> {
+        std::fs::read(self.path.join(name)).ok()
+    }
+
+    pub fn shim_binary(&self) -> Option<PathBuf> {
+        Some(PathBuf::from(
+            String::from_utf8(self.read("shim-binary-path")?).ok()?,
+        ))
+    }
+
+    /// How to reach the shim; one that was started just before a crash has only left `address`.
+    pub fn bootstrap(&self) -> Option<Bootstrap> {
+        if let Some(bytes) = self.read("bootstrap.json") {
+            return serde_json::from_slice(&bytes).ok();
+        }
+        let address = String::from_utf8(self.read("address")?)
+            .ok()?
+            .trim()
+            .to_owned();
+        Some(Bootstrap {
+            version: 3,
+            address,
+            protocol: "ttrpc".into(),
+        })
+    }
+
+    /// Removes everything. A root file system that is still mounted is detached first, so that removing the
+    /// folder can never reach into it.
+    pub fn remove(&self) -> Result<()> {
+        let rootfs = self.path.join("rootfs");
+        while nix::mount::umount2(&rootfs, nix::mount::MntFlags::MNT_DETACH).is_ok() {}
+        // What stays empty is removed without recursion.
+        match std::fs::remove_dir(&rootfs) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(Error::Io {
+                    step: format!("removing {}", rootfs.display()),
+                    source: error,
+                });
+            }
+            _ => {}
+        }
+        for path in [&self.path, &self.work] {
+            match std::fs::remove_dir_all(path) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(Error::Io {
+                        step: format!("removing {}", path.display()),
+                        source: error,
+                    });
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Every bundle that is there.
+pub fn all(paths: &Paths) -> Vec<Bundle> {
+    let names = |dir: &Path| -> Vec<String> {
+        let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+        entries
+            .filter_map(|entry| entry.file_name().into_string().ok())
+            .collect()
+    };
+    let root = paths.state.join(RUNTIME_DIR);
+    let mut bundles = Vec::new();
+    for namespace in names(&root) {
+        for id in names(&root.join(&namespace)) {
+            bundles.push(Bundle::locate(paths, &namespace, &id));
+        }
+    }
+    bundles
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keeps_what_a_restart_needs() {
+        let root = tempfile::tempdir().unwrap();
+        let paths = Paths {
+            root: root.path().join("lib"),
+            state: root.path().join("run"),
+            address: "/run/x.sock".into(),
+        };
+        let bundle = Bundle::locate(&paths, "moby", "web");
+        bundle
+            .create(b"{}", Path::new("/usr/bin/shim"), b"")
+            .unwrap();
+        assert!(matches!(
+            bundle.create(b"{}", Path::new("x"), b""),
+            Err(Error::AlreadyExists(_))
+        ));
+        assert!(bundle.bootstrap().is_none());
+        bundle.write("address", b"unix:///run/s\n").unwrap();
+        assert_eq!(bundle.bootstrap().unwrap().address, "unix:///run/s");
+        let kept = Bootstrap {
+            version: 2,
+            address: "unix:///b".into(),
+            protocol: "ttrpc".into(),
+        };
+        bundle
+            .write("bootstrap.json", &serde_json::to_vec(&kept).unwrap())
+            .unwrap();
+        assert_eq!(bundle.bootstrap().unwrap().version, 2);
+        let found = all(&paths);
+        assert_eq!(
+            (found.len(), found[0].shim_binary().unwrap()),
+            (1, "/usr/bin/shim".into())
+        );
+        bundle.remove().unwrap();
+        bundle.remove().unwrap();
+        assert!(all(&paths).is_empty());
+    }
+}

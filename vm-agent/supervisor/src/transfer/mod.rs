@@ -1,0 +1,3 @@
+//! The transfer service: pull, push, import, export and tag, done here instead of in the client.
+
+pub mod service;
