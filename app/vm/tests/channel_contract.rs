@@ -186,7 +186,7 @@ impl Guest<'_> {
         for chunk in [
             1, 2, 3, 100, 4051, 4052, 4053, 16_384, 32_769, 65_535, 65_536, MIB,
         ] {
-            let total = (chunk * 3 + 1).min(2 * MIB + 1);
+            let total = (chunk * 3 + 1).min(MIB + 1);
             self.to_guest(total, chunk).await;
             self.from_guest(total, chunk).await;
         }
