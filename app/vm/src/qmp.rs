@@ -46,7 +46,9 @@ pub struct Event {
     pub data: Value,
 }
 
-type Pending = Arc<Mutex<Option<HashMap<u64, oneshot::Sender<Result<Value, String>>>>>>;
+type Answers = HashMap<u64, oneshot::Sender<Result<Value, String>>>;
+/// Nothing once QEMU is gone.
+type Pending = Arc<Mutex<Option<Answers>>>;
 
 /// A monitor that has been greeted.
 pub struct Qmp<S> {
@@ -81,9 +83,7 @@ where
     Ok((qmp, receiver))
 }
 
-fn lock(
-    pending: &Pending,
-) -> std::sync::MutexGuard<'_, Option<HashMap<u64, oneshot::Sender<Result<Value, String>>>>> {
+fn lock(pending: &Pending) -> std::sync::MutexGuard<'_, Option<Answers>> {
     pending
         .lock()
         .unwrap_or_else(|poisoned| poisoned.into_inner())
