@@ -85,22 +85,19 @@ async fn contract(choice: ChannelChoice, size: Size) {
         .step("writes of 1 byte to 1 MiB", guest.writes_of_every_size())
         .await;
     guest
-        .step(
-            "host to guest in bulk",
-            guest.to_guest(size.bulk, 256 << 10),
-        )
+        .step("host to guest in bulk", guest.send_in(size.bulk, 256 << 10))
         .await;
     guest
         .step(
             "guest to host in bulk",
-            guest.from_guest(size.bulk, 256 << 10),
+            guest.fetch_out(size.bulk, 256 << 10),
         )
         .await;
     guest
-        .step("tiny writes to the guest", guest.to_guest(size.tiny, 1))
+        .step("tiny writes to the guest", guest.send_in(size.tiny, 1))
         .await;
     guest
-        .step("tiny writes from the guest", guest.from_guest(size.tiny, 1))
+        .step("tiny writes from the guest", guest.fetch_out(size.tiny, 1))
         .await;
     guest
         .step("streams at once", guest.streams_at_once(size.streams))
@@ -187,13 +184,13 @@ impl Guest<'_> {
             1, 2, 3, 100, 4051, 4052, 4053, 16_384, 32_769, 65_535, 65_536, MIB,
         ] {
             let total = (chunk * 3 + 1).min(MIB + 1);
-            self.to_guest(total, chunk).await;
-            self.from_guest(total, chunk).await;
+            self.send_in(total, chunk).await;
+            self.fetch_out(total, chunk).await;
         }
     }
 
     /// Sends `total` bytes in writes of `chunk`; the guest says what it got.
-    async fn to_guest(&self, total: usize, chunk: usize) {
+    async fn send_in(&self, total: usize, chunk: usize) {
         let (mut reader, writer) = self.connect(SINK).await.into_split();
         let digest = send(writer, total, chunk).await;
         let mut answer = String::new();
@@ -202,7 +199,7 @@ impl Guest<'_> {
     }
 
     /// Has the guest send `total` bytes in writes of `chunk`.
-    async fn from_guest(&self, total: usize, chunk: usize) {
+    async fn fetch_out(&self, total: usize, chunk: usize) {
         let mut stream = self.connect(SOURCE).await;
         stream
             .write_all(format!("{total} {chunk}\n").as_bytes())
@@ -276,8 +273,8 @@ impl Guest<'_> {
                 .unwrap();
             stalled.push(stream);
         }
-        self.to_guest(4 * MIB, 65_536).await;
-        self.from_guest(4 * MIB, 65_536).await;
+        self.send_in(4 * MIB, 65_536).await;
+        self.fetch_out(4 * MIB, 65_536).await;
         let after = self.0.own_memory();
         assert!(
             after < before + 32_768,
