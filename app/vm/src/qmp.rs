@@ -46,14 +46,14 @@ pub struct Event {
     pub data: Value,
 }
 
-type Pending = Arc<Mutex<Option<HashMap<u64, oneshot::Sender<Result<Value, String>>>>>>;
+type Answers = HashMap<u64, oneshot::Sender<Result<Value, String>>>;
+/// Nothing once QEMU is gone.
+type Pending = Arc<Mutex<Option<Answers>>>;
 
 /// A monitor that has been greeted.
 pub struct Qmp<S> {
     writer: tokio::sync::Mutex<(WriteHalf<S>, u64)>,
     pending: Pending,
-    /// As QEMU greeted: `7.2.22`.
-    pub version: String,
 }
 
 /// Greets QEMU; the receiver gets its events, and ends with QEMU.
@@ -63,21 +63,10 @@ where
 {
     let (reader, writer) = tokio::io::split(stream);
     let mut reader = BufReader::new(reader);
-    let greeting: Value = line::read_json(&mut reader)
+    let _greeting: Value = line::read_json(&mut reader)
         .await
         .map_err(QmpError::Greeting)?
         .ok_or(QmpError::NoGreeting)?;
-    let number = |part: &str| {
-        greeting["QMP"]["version"]["qemu"][part]
-            .as_u64()
-            .unwrap_or(0)
-    };
-    let version = format!(
-        "{}.{}.{}",
-        number("major"),
-        number("minor"),
-        number("micro")
-    );
     let pending: Pending = Arc::new(Mutex::new(Some(HashMap::new())));
     let (events, receiver) = mpsc::channel(EVENTS);
     let reading = pending.clone();
@@ -89,15 +78,12 @@ where
     let qmp = Qmp {
         writer: tokio::sync::Mutex::new((writer, 0)),
         pending,
-        version,
     };
     qmp.raw("qmp_capabilities", json!({})).await?;
     Ok((qmp, receiver))
 }
 
-fn lock(
-    pending: &Pending,
-) -> std::sync::MutexGuard<'_, Option<HashMap<u64, oneshot::Sender<Result<Value, String>>>>> {
+fn lock(pending: &Pending) -> std::sync::MutexGuard<'_, Option<Answers>> {
     pending
         .lock()
         .unwrap_or_else(|poisoned| poisoned.into_inner())
@@ -224,7 +210,6 @@ mod tests {
             lines.next_line().await.unwrap().unwrap();
         });
         let (qmp, mut events) = connect(near).await.unwrap();
-        assert_eq!(qmp.version, "7.2.22");
         qmp.execute(qapi::qmp::stop {}).await.unwrap();
         let event = events.recv().await.unwrap();
         assert_eq!(

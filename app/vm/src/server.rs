@@ -104,12 +104,13 @@ async fn watch(
 async fn execute(handle: &Handle, request: Request) -> Outcome {
     let stops = matches!(request, Request::Stop { .. });
     let (answer, answered) = oneshot::channel();
-    let sent = handle.commands.send(Command { request, answer }).await;
+    // A machine that has ended drops the command, and with it the answer's sender.
+    let _ = handle.commands.send(Command { request, answer }).await;
     match answered.await {
         Ok(Ok(())) => Outcome::Ok(Reply::Done),
         Ok(Err(error)) => Outcome::Error(error),
         // The machine has ended: what was to be stopped is.
-        Err(_) if stops || sent.is_err() && stops => Outcome::Ok(Reply::Done),
+        Err(_) if stops => Outcome::Ok(Reply::Done),
         Err(_) => {
             let message = "the VM has ended".into();
             Outcome::Error(ControlError {
