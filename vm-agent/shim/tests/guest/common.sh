@@ -12,13 +12,15 @@ check() { # check NAME EXPECTED ACTUAL
 }
 
 start_containerd() {
-  PATH="$WORK/bin:$PATH" setsid containerd >>"$WORK/containerd.log" 2>&1 &
+  # Without the plugins that nobody here uses it starts in half the time.
+  printf 'version = 3\ndisabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.cri.v1.images", "io.containerd.cri.v1.runtime", "io.containerd.nri.v1.nri", "io.containerd.podsandbox.controller.v1.podsandbox"]\n' >"$WORK/config.toml"
+  PATH="$WORK/bin:$PATH" setsid containerd -c "$WORK/config.toml" >>"$WORK/containerd.log" 2>&1 &
   CONTAINERD=$!
   wait_for "ctr version"
 }
 
-wait_for() { # wait_for COMMAND: at most 20 s
-  for _ in $(seq 200); do eval "$1" >/dev/null 2>&1 && return 0; sleep 0.1; done
+wait_for() { # wait_for COMMAND: at most two minutes: emulated machines are slow
+  for _ in $(seq 240); do eval "$1" >/dev/null 2>&1 && return 0; sleep 0.5; done
   echo "FAIL  waited in vain for: $1"; FAILED=1; return 1
 }
 
