@@ -25,21 +25,34 @@ wait_for() { # wait_for COMMAND: at most two minutes: emulated machines are slow
 }
 
 import_busybox() {
-  mkdir -p "$WORK/root/bin" "$WORK/root/tmp" "$WORK/root/etc" "$WORK/image"
-  cp "$(command -v busybox)" "$WORK/root/bin/busybox"
-  for applet in $("$WORK/root/bin/busybox" --list | grep -vx busybox); do ln -sf busybox "$WORK/root/bin/$applet"; done
-  echo 'root:x:0:0:root:/:/bin/sh' >"$WORK/root/etc/passwd"
-  tar -C "$WORK/root" -cf "$WORK/image/layer.tar" .
-  python3 - "$WORK/image" "$IMAGE" <<'PY'
-import hashlib, json, sys
-folder, name = sys.argv[1:]
-layer = hashlib.sha256(open(folder + "/layer.tar", "rb").read()).hexdigest()
+  local busybox; busybox=$(command -v busybox)
+  "$busybox" --list >"$WORK/applets"
+  python3 - "$WORK" "$busybox" "$IMAGE" <<'PY'
+import hashlib, io, json, sys, tarfile
+work, busybox, name = sys.argv[1:]
+layer = io.BytesIO()
+with tarfile.open(fileobj=layer, mode="w") as tar:
+    for folder in ("bin", "tmp", "etc"):
+        entry = tarfile.TarInfo(folder)
+        entry.type, entry.mode = tarfile.DIRTYPE, 0o755
+        tar.addfile(entry)
+    tar.add(busybox, "bin/busybox")
+    for applet in open(work + "/applets").read().split():
+        if applet != "busybox":
+            entry = tarfile.TarInfo("bin/" + applet)
+            entry.type, entry.linkname = tarfile.SYMTYPE, "busybox"
+            tar.addfile(entry)
+layer = layer.getvalue()
 config = {"architecture": "amd64", "os": "linux", "config": {"Cmd": ["sh"], "Env": ["PATH=/bin"]},
-          "rootfs": {"type": "layers", "diff_ids": ["sha256:" + layer]}}
-json.dump(config, open(folder + "/config.json", "w"))
-json.dump([{"Config": "config.json", "RepoTags": [name], "Layers": ["layer.tar"]}], open(folder + "/manifest.json", "w"))
+          "rootfs": {"type": "layers", "diff_ids": ["sha256:" + hashlib.sha256(layer).hexdigest()]}}
+manifest = [{"Config": "config.json", "RepoTags": [name], "Layers": ["layer.tar"]}]
+with tarfile.open(work + "/busybox.tar", "w") as tar:
+    for path, data in (("config.json", json.dumps(config).encode()), ("layer.tar", layer),
+                       ("manifest.json", json.dumps(manifest).encode())):
+        entry = tarfile.TarInfo(path)
+        entry.size = len(data)
+        tar.addfile(entry, io.BytesIO(data))
 PY
-  tar -C "$WORK/image" -cf "$WORK/busybox.tar" config.json layer.tar manifest.json
   ctr image import "$WORK/busybox.tar" >/dev/null
 }
 
