@@ -1,7 +1,7 @@
 # What the swap checks share: a containerd of their own, a busybox image, and checks that name what failed.
 # Sourced by bash; needs root, Debian's containerd, ctr, runc, busybox-static and python3.
 set -u
-export CONTAINERD_NAMESPACE=${CONTAINERD_NAMESPACE:-swap}
+export CONTAINERD_NAMESPACE=swap-$$
 IMAGE=swap.test/busybox:latest
 WORK=$(mktemp -d /tmp/swap.XXXXXX)
 FAILED=0
