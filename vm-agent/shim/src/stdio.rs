@@ -65,12 +65,11 @@ pub struct Stdio {
 impl Stdio {
     /// Opens what `spec` names. Processes with a terminal get no descriptors.
     pub async fn open(spec: &StdioSpec, owner: Owner<'_>) -> Result<(Stdio, Option<ChildStdio>)> {
-        let mut stdio = Stdio::default();
-        stdio.stdin = spec
-            .stdin
-            .strip_prefix("fifo://")
-            .unwrap_or(&spec.stdin)
-            .to_owned();
+        let path = spec.stdin.strip_prefix("fifo://").unwrap_or(&spec.stdin);
+        let mut stdio = Stdio {
+            stdin: path.to_owned(),
+            ..Stdio::default()
+        };
         if spec.terminal {
             stdio.terminal_output = stdio.open_terminal_output(&spec.stdout, owner).await?;
             return Ok((stdio, None));
