@@ -197,6 +197,8 @@ impl Vm {
         let mut stage = None;
         let running = loop {
             match watch.next().await.map_err(lost)? {
+                // A stage comes again with the next accelerator that is tried.
+                Some(VmState::Starting { stage: next }) if stage == Some(next) => {}
                 Some(VmState::Starting { stage: next }) => {
                     stage = Some(next);
                     self.enter(reporter, &next.to_string(), stage_text(next));
