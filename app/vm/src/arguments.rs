@@ -33,7 +33,7 @@ pub enum ChannelArguments<'a> {
     /// Descriptor of the port's socket in QEMU.
     Serial { fd: i32 },
     /// vhost-user socket of our device.
-    Vsock { socket: &'a Path, cid: u64 },
+    Vsock { socket: &'a Path },
 }
 
 pub struct ShareArguments<'a> {
@@ -167,13 +167,10 @@ impl Arguments {
                     format!("virtserialport,chardev=channel,name={SERIAL_PORT_NAME}"),
                 );
             }
-            ChannelArguments::Vsock { socket, cid } => {
+            ChannelArguments::Vsock { socket } => {
                 let socket = escape(socket);
                 self.add("-chardev", format!("socket,id=channel,path={socket}"));
-                self.add(
-                    "-device",
-                    format!("vhost-user-vsock-pci,chardev=channel,guest-cid={cid}"),
-                );
+                self.add("-device", "vhost-user-vsock-pci,chardev=channel");
             }
         }
     }

@@ -1,14 +1,16 @@
 //! One attempt to boot: QEMU's process, its monitor, the channel, and the guest's first words.
 
 use std::{
-    os::unix::net::UnixStream as StdUnixStream,
-    path::PathBuf,
+    os::{fd::OwnedFd, unix::net::UnixStream as StdUnixStream},
+    path::{Path, PathBuf},
     process::ExitStatus,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use longshore_channel::{Channel, serial::SerialChannel};
+#[cfg(target_os = "linux")]
+use longshore_channel::vsock::VsockChannel;
+use longshore_channel::{Channel, ChannelError, serial::SerialChannel};
 use tokio::{
     net::UnixStream,
     process::{Child, Command},
@@ -35,7 +37,10 @@ const MONITOR_LIMIT: Duration = Duration::from_secs(20);
 /// An emulated guest on a busy machine; a real accelerator has `accelerator::PROBE_LIMIT`.
 const TCG_KERNEL_LIMIT: Duration = Duration::from_secs(30);
 /// From the kernel's first byte to the agent's answer.
-const AGENT_LIMIT: Duration = Duration::from_secs(60);
+const AGENT_LIMIT: Duration = Duration::from_secs(120);
+
+/// How soon an agent that did not listen is greeted again.
+const GREETING_INTERVAL: Duration = Duration::from_millis(20);
 
 pub type Monitor = Qmp<UnixStream>;
 
@@ -71,8 +76,13 @@ pub enum BootError {
     NoAgent(Duration),
     #[error("the first words with the guest: {0}")]
     Agent(#[from] GuestError),
-    #[error("this channel is not available here: {0}")]
-    Channel(String),
+    #[error("the guest ended while it booted: {0}")]
+    GuestEnded(String),
+    #[error(transparent)]
+    Channel(#[from] ChannelError),
+    #[cfg(not(target_os = "linux"))]
+    #[error("this system has no vsock channel; use `--channel serial`")]
+    NoVsock,
 }
 
 fn seconds(duration: Duration) -> String {
@@ -84,7 +94,7 @@ impl BootError {
     pub fn stage(&self) -> Stage {
         match self {
             Self::NoLife(_) => Stage::Kernel,
-            Self::NoAgent(_) | Self::Agent(_) => Stage::Channel,
+            Self::NoAgent(_) | Self::Agent(_) | Self::GuestEnded(_) => Stage::Channel,
             _ => Stage::Qemu,
         }
     }
@@ -158,11 +168,16 @@ pub async fn boot(
     clock.done(Stage::Kernel);
     (recipe.stage)(Stage::Channel);
     tokio::select! {
-        hello = timeout(AGENT_LIMIT, guest::hello(&*started.channel)) => match hello {
-            Ok(hello) => hello?,
+        hello = timeout(AGENT_LIMIT, greet(&*started.channel)) => match hello {
+            Ok(Ok(())) => {}
+            // A guest that panics takes the channel with it, and says more itself.
+            Ok(Err(error)) => match timeout(Duration::from_secs(1), started.child.wait()).await {
+                Ok(_) => return Err(guest_ended(recipe.console)),
+                Err(_) => return Err(error.into()),
+            },
             Err(_) => return Err(BootError::NoAgent(AGENT_LIMIT)),
         },
-        status = started.child.wait() => return Err(ended(recipe, status).await),
+        _ = started.child.wait() => return Err(guest_ended(recipe.console)),
     }
     clock.done(Stage::Channel);
     Ok(Guest {
@@ -174,6 +189,30 @@ pub async fn boot(
         accelerator,
         stages: clock.stages,
     })
+}
+
+/// Greets the agent as soon as it listens.
+async fn greet(channel: &dyn Channel) -> Result<(), GuestError> {
+    loop {
+        match guest::hello(channel).await {
+            // Over vsock, a kernel without an agent refuses at once, and nothing tells when that changes.
+            Err(GuestError::Channel(ChannelError::Refused { .. })) => {
+                tokio::time::sleep(GREETING_INTERVAL).await;
+            }
+            other => return other,
+        }
+    }
+}
+
+/// Why a guest that had begun to boot is gone: its kernel's last words, if it had any.
+fn guest_ended(console: &Console) -> BootError {
+    let lines = console.lines.get();
+    let panic = lines
+        .iter()
+        .rev()
+        .find(|line| line.contains("Kernel panic"));
+    let words = panic.or(lines.last()).cloned();
+    BootError::GuestEnded(words.unwrap_or_else(|| "it said nothing".into()))
 }
 
 struct Started {
@@ -196,11 +235,10 @@ fn socket_pair() -> Result<(UnixStream, StdUnixStream), BootError> {
 
 fn start(recipe: &Recipe<'_>, accelerator: Accelerator) -> Result<Started, BootError> {
     let (monitor, monitor_far) = socket_pair()?;
-    let (port, port_far) = socket_pair()?;
-    let channel: Arc<dyn Channel> = match recipe.config.channel {
-        ChannelChoice::Auto | ChannelChoice::Serial => Arc::new(SerialChannel::new(port)),
-        ChannelChoice::Vsock => return Err(BootError::Channel("vsock is not built".into())),
-    };
+    let mut fds = vec![monitor_far.into()];
+    let vsock_socket = recipe.config.sockets().join("vsock.sock");
+    let (channel, channel_arguments) =
+        open_channel(recipe.config.channel, &vsock_socket, &mut fds)?;
     let shares: Vec<ShareArguments<'_>> = recipe
         .shares
         .list()
@@ -219,9 +257,7 @@ fn start(recipe: &Recipe<'_>, accelerator: Accelerator) -> Result<Started, BootE
         root: &recipe.image.root,
         data: &recipe.data,
         selftest: recipe.config.selftest,
-        channel: ChannelArguments::Serial {
-            fd: process::FIRST_FD + 1,
-        },
+        channel: channel_arguments,
         monitor_fd: process::FIRST_FD,
         shares: &shares,
     });
@@ -231,13 +267,10 @@ fn start(recipe: &Recipe<'_>, accelerator: Accelerator) -> Result<Started, BootE
     command
         .stdout(std::process::Stdio::piped())
         .stderr(std::process::Stdio::piped());
-    let mut child =
-        process::spawn(command, vec![monitor_far.into(), port_far.into()]).map_err(|source| {
-            BootError::Spawn {
-                program: recipe.qemu.program.clone(),
-                source,
-            }
-        })?;
+    let mut child = process::spawn(command, fds).map_err(|source| BootError::Spawn {
+        program: recipe.qemu.program.clone(),
+        source,
+    })?;
     let (life_sender, life) = watch::channel(false);
     if let Some(stdout) = child.stdout.take() {
         let console = recipe.console.clone();
@@ -255,6 +288,37 @@ fn start(recipe: &Recipe<'_>, accelerator: Accelerator) -> Result<Started, BootE
         channel,
         life,
     })
+}
+
+/// Our end of the channel, and what QEMU is told of its own.
+fn open_channel<'a>(
+    choice: ChannelChoice,
+    vsock_socket: &'a Path,
+    fds: &mut Vec<OwnedFd>,
+) -> Result<(Arc<dyn Channel>, ChannelArguments<'a>), BootError> {
+    match choice {
+        #[cfg(target_os = "linux")]
+        ChannelChoice::Vsock => {
+            let channel = Arc::new(VsockChannel::new(vsock_socket)?);
+            Ok((
+                channel,
+                ChannelArguments::Vsock {
+                    socket: vsock_socket,
+                },
+            ))
+        }
+        #[cfg(not(target_os = "linux"))]
+        ChannelChoice::Vsock => Err(BootError::NoVsock),
+        ChannelChoice::Auto | ChannelChoice::Serial => {
+            let (port, port_far) = socket_pair()?;
+            let fd = process::FIRST_FD + fds.len() as i32;
+            fds.push(port_far.into());
+            Ok((
+                Arc::new(SerialChannel::new(port)),
+                ChannelArguments::Serial { fd },
+            ))
+        }
+    }
 }
 
 /// QEMU is gone: its exit status, and the last line that it said.

@@ -52,8 +52,6 @@ type Pending = Arc<Mutex<Option<HashMap<u64, oneshot::Sender<Result<Value, Strin
 pub struct Qmp<S> {
     writer: tokio::sync::Mutex<(WriteHalf<S>, u64)>,
     pending: Pending,
-    /// As QEMU greeted: `7.2.22`.
-    pub version: String,
 }
 
 /// Greets QEMU; the receiver gets its events, and ends with QEMU.
@@ -63,21 +61,10 @@ where
 {
     let (reader, writer) = tokio::io::split(stream);
     let mut reader = BufReader::new(reader);
-    let greeting: Value = line::read_json(&mut reader)
+    let _greeting: Value = line::read_json(&mut reader)
         .await
         .map_err(QmpError::Greeting)?
         .ok_or(QmpError::NoGreeting)?;
-    let number = |part: &str| {
-        greeting["QMP"]["version"]["qemu"][part]
-            .as_u64()
-            .unwrap_or(0)
-    };
-    let version = format!(
-        "{}.{}.{}",
-        number("major"),
-        number("minor"),
-        number("micro")
-    );
     let pending: Pending = Arc::new(Mutex::new(Some(HashMap::new())));
     let (events, receiver) = mpsc::channel(EVENTS);
     let reading = pending.clone();
@@ -89,7 +76,6 @@ where
     let qmp = Qmp {
         writer: tokio::sync::Mutex::new((writer, 0)),
         pending,
-        version,
     };
     qmp.raw("qmp_capabilities", json!({})).await?;
     Ok((qmp, receiver))
@@ -224,7 +210,6 @@ mod tests {
             lines.next_line().await.unwrap().unwrap();
         });
         let (qmp, mut events) = connect(near).await.unwrap();
-        assert_eq!(qmp.version, "7.2.22");
         qmp.execute(qapi::qmp::stop {}).await.unwrap();
         let event = events.recv().await.unwrap();
         assert_eq!(
