@@ -5,7 +5,7 @@
 //! [`crate::caller_owns`] needs it with all of them. So this device takes the offer out of the answer to FUSE_INIT.
 
 use std::io;
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Mutex, PoisonError, RwLock};
 
 use vhost::vhost_user::Backend;
 use vhost::vhost_user::message::{VhostUserProtocolFeatures, VhostUserVirtioFeatures};
@@ -46,7 +46,7 @@ const FLAGS2_AT: u64 = 16 + 32;
 /// The device of one share.
 pub struct Device<F: FileSystem + Sync> {
     server: Server<F>,
-    memory: OnceLock<GuestMemoryAtomic<Memory>>,
+    memory: RwLock<Option<GuestMemoryAtomic<Memory>>>,
     /// The guest wants to be told by index (VIRTIO_RING_F_EVENT_IDX).
     event_idx: std::sync::atomic::AtomicBool,
     qemu: Mutex<Option<Backend>>,
@@ -56,10 +56,16 @@ impl<F: FileSystem + SerializableFileSystem + Send + Sync> Device<F> {
     pub fn new(files: F) -> Self {
         Self {
             server: Server::new(files),
-            memory: OnceLock::new(),
+            memory: RwLock::default(),
             event_idx: Default::default(),
             qemu: Mutex::default(),
         }
+    }
+
+    /// Forgets the guest, before another one comes.
+    pub fn forget(&self) {
+        self.server.destroy();
+        *self.qemu.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
     fn event_idx(&self) -> bool {
@@ -70,8 +76,10 @@ impl<F: FileSystem + SerializableFileSystem + Send + Sync> Device<F> {
     fn answer_waiting(&self, queue: &Queue) -> io::Result<bool> {
         let memory = self
             .memory
-            .get()
-            .ok_or_else(|| io::Error::other("no guest memory yet"))?;
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        let memory = memory.ok_or_else(|| io::Error::other("no guest memory yet"))?;
         let memory = memory.memory();
         let mut queue = queue.get_mut();
         let waiting: Vec<Chain> = queue
@@ -188,8 +196,7 @@ where
     }
 
     fn update_memory(&self, memory: GuestMemoryAtomic<Memory>) -> io::Result<()> {
-        // The same atomic for ever: QEMU's changes replace what is in it.
-        let _ = self.memory.set(memory);
+        *self.memory.write().unwrap_or_else(PoisonError::into_inner) = Some(memory);
         Ok(())
     }
 

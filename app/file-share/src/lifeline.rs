@@ -14,6 +14,19 @@ pub fn parent() -> Option<OwnedFd> {
     (fd >= 0).then(|| unsafe { OwnedFd::from_raw_fd(fd as i32) })
 }
 
+/// Ends at SIGTERM, also as the first process of a PID namespace, for which the kernel drops a signal that nobody handles.
+pub fn end_on_request() {
+    use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
+
+    extern "C" fn end(_: libc::c_int) {
+        // SAFETY: _exit may be called in a signal handler (signal-safety(7)).
+        unsafe { libc::_exit(0) }
+    }
+    let action = SigAction::new(SigHandler::Handler(end), SaFlags::empty(), SigSet::empty());
+    // SAFETY: the handler only calls _exit.
+    let _ = unsafe { sigaction(Signal::SIGTERM, &action) };
+}
+
 /// Watches in a thread. It has to be started before the system call filter, which it is then free of.
 pub fn hold(parent: OwnedFd) {
     std::thread::spawn(move || {

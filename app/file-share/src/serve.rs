@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use vhost::vhost_user::Listener;
+use vhost::vhost_user::{Error as VhostError, Listener};
 use vhost_user_backend::{Error as DaemonError, VhostUserDaemon};
 use virtiofsd::filesystem::{FileSystem, SerializableFileSystem};
 use virtiofsd::passthrough::read_only::PassthroughFsRo;
@@ -35,7 +35,7 @@ pub enum ServeError {
     #[error("the folder's name {0:?} is not UTF-8")]
     Name(PathBuf),
     #[error("cannot listen on {0}: {1}")]
-    Listen(PathBuf, vhost::vhost_user::Error),
+    Listen(PathBuf, VhostError),
     #[error("cannot make a socket to try the sandbox with: {0}")]
     Probe(io::Error),
     #[error("cannot allow enough open files: {0}")]
@@ -60,6 +60,7 @@ pub fn run(options: Options) -> Result<(), ServeError> {
         .and_then(|path| std::fs::read_dir(&path).map(|_| path))
         .map_err(|e| ServeError::Folder(folder.clone(), e))?;
     let parent = lifeline::parent();
+    lifeline::end_on_request();
     let mode = confine::choose(options.sandbox, &shared_dir);
     let listener = listen(&options)?;
     let descriptors = raise_descriptors().map_err(ServeError::Descriptors)?;
@@ -108,15 +109,18 @@ pub fn run(options: Options) -> Result<(), ServeError> {
         sandbox = sandbox_name(mode),
         "waiting for QEMU"
     );
+    let again = options.fd.is_some();
     if options.read_only {
         serve(
             PassthroughFsRo::new(config).map_err(ServeError::Open)?,
             listener,
+            again,
         )
     } else {
         serve(
             PassthroughFs::new(config).map_err(ServeError::Open)?,
             listener,
+            again,
         )
     }
 }
@@ -167,25 +171,34 @@ fn drop_capabilities() -> Result<(), ServeError> {
     capng::apply(capng::Set::BOTH).map_err(failed)
 }
 
-/// Serves until QEMU disconnects.
-fn serve<F>(files: F, mut listener: Listener) -> Result<(), ServeError>
+/// Serves until QEMU disconnects, or, on a socket of our parent's, one QEMU after the other: a try with another accelerator
+/// is another QEMU. The parent ends us.
+fn serve<F>(files: F, mut listener: Listener, again: bool) -> Result<(), ServeError>
 where
     F: FileSystem + SerializableFileSystem + Send + Sync + 'static,
 {
-    let device = Device::new(CallerOwns(files));
-    let memory = GuestMemoryAtomic::new(GuestMemoryMmap::new());
-    let mut daemon =
-        VhostUserDaemon::new("longshore-file-share".to_owned(), Arc::new(device), memory)
-            .map_err(|e| ServeError::Connection(e.to_string()))?;
-    daemon
-        .start(&mut listener)
-        .map_err(|e| ServeError::Connection(e.to_string()))?;
-    tracing::info!("QEMU is connected");
-    match daemon.wait() {
-        Ok(()) | Err(DaemonError::HandleRequest(vhost::vhost_user::Error::Disconnected)) => {
-            tracing::info!("QEMU has disconnected");
-            Ok(())
+    let device = Arc::new(Device::new(CallerOwns(files)));
+    loop {
+        let memory = GuestMemoryAtomic::new(GuestMemoryMmap::new());
+        let name = "longshore-file-share".to_owned();
+        let mut daemon = VhostUserDaemon::new(name, device.clone(), memory).map_err(connection)?;
+        daemon.start(&mut listener).map_err(connection)?;
+        tracing::info!("QEMU is connected");
+        match daemon.wait() {
+            Ok(()) | Err(DaemonError::HandleRequest(VhostError::Disconnected)) => {
+                tracing::info!("QEMU has disconnected");
+            }
+            // A QEMU that was killed may break off in the middle of a message.
+            Err(error) if again => tracing::warn!("QEMU's connection broke off: {error}"),
+            Err(error) => return Err(connection(error)),
         }
-        Err(error) => Err(ServeError::Connection(error.to_string())),
+        if !again {
+            return Ok(());
+        }
+        device.forget();
     }
+}
+
+fn connection(error: impl std::fmt::Display) -> ServeError {
+    ServeError::Connection(error.to_string())
 }

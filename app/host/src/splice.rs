@@ -7,8 +7,8 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 /// Large pieces: under emulation each piece costs a trip into the guest.
 const BUFFER: usize = 256 * 1024;
 
-/// Copies until both directions have ended. `gone` ends it early: when the client has closed
-/// altogether, which a half-close alone does not tell.
+/// Copies until both directions have ended. `gone` ends the way to a client that has closed altogether, which a half-close
+/// alone does not tell.
 pub async fn splice<C, G>(client: C, guest: G, gone: impl Future<Output = ()>) -> io::Result<()>
 where
     C: AsyncRead + AsyncWrite + Unpin,
@@ -16,17 +16,15 @@ where
 {
     let (client_read, client_write) = tokio::io::split(client);
     let (guest_read, guest_write) = tokio::io::split(guest);
-    let both = async {
-        tokio::try_join!(
-            pump(client_read, guest_write),
-            pump(guest_read, client_write)
-        )
-        .map(|_| ())
+    let outward = pump(client_read, guest_write);
+    // A client that is gone may have sent something before: only the way back to it ends at once.
+    let inward = async {
+        tokio::select! {
+            result = pump(guest_read, client_write) => result,
+            () = gone => Ok(()),
+        }
     };
-    tokio::select! {
-        result = both => result,
-        () = gone => Ok(()),
-    }
+    tokio::try_join!(outward, inward).map(|_| ())
 }
 
 async fn pump(from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin) -> io::Result<()> {

@@ -129,13 +129,28 @@ impl Vm {
             stage: "reconnecting".to_owned(),
         });
         let (reporter, _operation) = crate::operation::new();
-        match self.follow_start(client, &reporter).await {
+        let cancel = self.fresh_cancel();
+        let found = tokio::select! {
+            found = self.follow_start(client, &reporter) => found,
+            // Whoever asked for the stop waits for our turn to end, and then stops the VM.
+            () = cancel.cancelled() => return,
+        };
+        match found {
             Ok(watch) => self.clone().keep(watch),
             Err(error) => {
                 tracing::error!(%error, "the VM that was found does not work");
                 self.set_phase(Phase::Failed { why: error.message });
             }
         }
+    }
+
+    fn fresh_cancel(&self) -> CancellationToken {
+        let cancel = CancellationToken::new();
+        *self
+            .cancel_start
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = cancel.clone();
+        cancel
     }
 
     /// Boots the VM; true if it ran already. A failed start leaves nothing running.
@@ -148,18 +163,17 @@ impl Vm {
         if matches!(*self.phase.borrow(), Phase::Running | Phase::Paused { .. }) {
             return Ok(true);
         }
-        let cancel = CancellationToken::new();
-        *self
-            .cancel_start
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner) = cancel.clone();
+        let cancel = self.fresh_cancel();
         self.enter(reporter, "vm", "Starting the VM's process");
         let boot = async {
-            let client = vm_process::spawn(&self.home, &config).await.map_err(|e| {
-                ApiError::new(ErrorCode::StartFailed, e.to_string())
-                    .at_stage("vm")
-                    .with_log(e.log())
-            })?;
+            // One that an earlier service left, and that this one could not take up.
+            let client = match vm_process::find(&self.home).await {
+                Some(client) => client,
+                None => vm_process::spawn(&self.home, &config).await.map_err(|e| {
+                    let error = ApiError::new(ErrorCode::StartFailed, e.to_string());
+                    error.at_stage("vm").with_log(e.log())
+                })?,
+            };
             self.follow_start(client, reporter).await
         };
         let result = tokio::select! {
@@ -197,6 +211,8 @@ impl Vm {
         let mut stage = None;
         let running = loop {
             match watch.next().await.map_err(lost)? {
+                // A stage comes again with the next accelerator that is tried.
+                Some(VmState::Starting { stage: next }) if stage == Some(next) => {}
                 Some(VmState::Starting { stage: next }) => {
                     stage = Some(next);
                     self.enter(reporter, &next.to_string(), stage_text(next));

@@ -101,5 +101,8 @@ async fn serving(home: &Home, mut child: Child) -> Result<Client, VmProcessError
         Ok(status) => status.to_string(),
         Err(error) => error.to_string(),
     };
-    Err(VmProcessError::Ended(how, logs::last_lines(&log_file(home), 20)))
+    Err(VmProcessError::Ended(
+        how,
+        logs::last_lines(&log_file(home), 20),
+    ))
 }
