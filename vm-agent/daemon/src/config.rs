@@ -40,9 +40,9 @@ pub struct Options {
     /// The log writer, as shims find it.
     #[arg(long, default_value = "/usr/bin/longshore-log")]
     pub log_writer: PathBuf,
-    /// Static init for `--init`.
-    #[arg(long, default_value = "/usr/bin/longshore-runtime")]
-    pub init_binary: PathBuf,
+    /// Static init for `--init`; this program itself when not given.
+    #[arg(long)]
+    pub init_binary: Option<PathBuf>,
 }
 
 pub const NAMESPACE: &str = "moby";
@@ -150,6 +150,12 @@ impl Config {
     /// A folder of this daemon's under the data root.
     pub fn data(&self, name: &str) -> PathBuf {
         self.options.data_root.join(name)
+    }
+
+    /// What is bound into a container as `/sbin/docker-init`.
+    pub fn init_binary(&self) -> PathBuf {
+        let own = || std::env::current_exe().unwrap_or_else(|_| "/usr/bin/longshore-daemon".into());
+        self.options.init_binary.clone().unwrap_or_else(own)
     }
 
     /// The shim of containers that ask for no runtime.

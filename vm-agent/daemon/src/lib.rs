@@ -3,6 +3,7 @@
 pub mod archive;
 pub mod config;
 pub mod container;
+pub mod docker_init;
 pub mod error;
 pub mod event;
 pub mod exec;

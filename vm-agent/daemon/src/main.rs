@@ -3,11 +3,19 @@
 use anyhow::Context;
 use clap::Parser;
 use longshore_daemon::config::Options;
-use longshore_daemon::{Daemon, server};
+use longshore_daemon::{Daemon, docker_init, server};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 fn main() -> anyhow::Result<()> {
+    let name = std::env::args_os().next().unwrap_or_default();
+    if std::path::Path::new(&name)
+        .file_name()
+        .is_some_and(|name| name == docker_init::NAME)
+    {
+        std::process::exit(docker_init::run());
+    }
+    longshore_trace::init("daemon").context("setting up the log")?;
     let options = Options::parse();
     // Two workers: the guest has few CPUs, and each worker costs memory.
     let runtime = tokio::runtime::Builder::new_multi_thread()

@@ -6,6 +6,7 @@ use crate::state::Daemon;
 use crate::{archive, container, exec, image, network, system, volume};
 use futures::future::BoxFuture;
 use std::sync::Arc;
+use tracing::Instrument;
 
 /// What a part's `route` says of a request.
 pub enum Routed {
@@ -28,7 +29,7 @@ where
 {
     let traced = crate::trace_context::scope(crate::trace_context::current(), handler);
     handle(async move {
-        let task = tokio::spawn(traced);
+        let task = tokio::spawn(traced.instrument(tracing::Span::current()));
         task.await.unwrap_or_else(|error| {
             tracing::error!(%error, "a handler panicked");
             Err(ApiError::internal(

@@ -17,6 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{UnixListener, UnixStream};
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
 
 pub const MAX_VERSION: ApiVersion = ApiVersion(1, 51);
 pub const MIN_VERSION: ApiVersion = ApiVersion(1, 24);
@@ -112,7 +113,8 @@ async fn serve_request(daemon: Arc<Daemon>, mut request: Request<Incoming>) -> A
         let request = parse(request, upgrade)?;
         router::route(daemon, request).await
     });
-    let mut response = handled.await.unwrap_or_else(|error| {
+    let span = tracing::info_span!("request", %traceparent, %method, path = uri.path());
+    let mut response = handled.instrument(span).await.unwrap_or_else(|error| {
         if error.status.is_server_error() {
             tracing::error!(%method, %uri, message = %error.message, "request failed");
         }

@@ -57,6 +57,7 @@ impl Daemon {
             engine_id: parts.engine_id,
         };
         let daemon = Arc::new(daemon);
+        daemon.containers.reference_volumes(&daemon);
         tokio::spawn(crate::container::reconcile::run(daemon.clone()));
         Ok(daemon)
     }

@@ -40,7 +40,8 @@ impl tonic::service::Interceptor for AddContext {
             "containerd-namespace",
             MetadataValue::from_static(NAMESPACE),
         );
-        if let Ok(value) = trace_context::current().parse() {
+        let onward = longshore_trace::current().map(|context| context.to_string());
+        if let Ok(value) = onward.unwrap_or_else(trace_context::current).parse() {
             metadata.insert("traceparent", value);
         }
         Ok(request)

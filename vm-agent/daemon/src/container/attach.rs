@@ -1,5 +1,6 @@
 //! `POST /containers/{id}/attach`: the container's output to a client and the client's input to the container.
 
+use super::output::Output;
 use super::record::{Container, Status};
 use super::stdio;
 use super::store::Entry;
@@ -9,9 +10,7 @@ use crate::server::hijack;
 use crate::state::Daemon;
 use crate::supervisor::api;
 use bytes::{BufMut, Bytes, BytesMut};
-use longshore_container_log::{
-    AttachClient, AttachEvent, AttachOptions, Start, StreamKind, Streams,
-};
+use longshore_container_log::{AttachClient, AttachOptions, Start, StreamKind, Streams};
 use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -162,7 +161,7 @@ impl Session {
             let _ = acknowledge.send(());
         }
         self.daemon.containers.publish(&container, "attach", &[]);
-        let copy = copy_output(output, &mut writer, container.config.tty);
+        let copy = copy_output(Output::Log(output), &mut writer, container.config.tty);
         let detached = match input {
             None => {
                 copy.await;
@@ -243,15 +242,8 @@ pub async fn close_stdin(daemon: &Daemon, id: &str, exec_id: &str) {
 }
 
 /// Copies output until it ends or the client has gone. A terminal's is raw, others' is framed.
-pub async fn copy_output<W: AsyncWrite + Unpin>(
-    mut output: AttachClient,
-    writer: &mut W,
-    tty: bool,
-) {
-    while let Ok(Some(event)) = output.next().await {
-        let AttachEvent::Output(stream, bytes) = event else {
-            continue;
-        };
+pub async fn copy_output<W: AsyncWrite + Unpin>(mut output: Output, writer: &mut W, tty: bool) {
+    while let Some((stream, bytes)) = output.next().await {
         let bytes = if tty { bytes } else { frame(stream, &bytes) };
         if writer.write_all(&bytes).await.is_err() || writer.flush().await.is_err() {
             return;

@@ -76,6 +76,7 @@ pub async fn create(
         created: chrono::Utc::now(),
         image_id: image.id.clone(),
         image_manifest: image.manifest.clone(),
+        image_manifest_size: image.manifest_size,
         path,
         args,
         config,
@@ -106,7 +107,7 @@ async fn make(daemon: &Arc<Daemon>, mut fixed: Fixed, image: &Image) -> ApiResul
     let rootfs = rootfs?;
     fixed.mounts = mounts?;
     let container = Container::new(fixed, State::default());
-    neighbours::reference_volumes(daemon, &container).await?;
+    neighbours::reference_volumes(daemon, &container);
     let entry = daemon.containers.insert(container)?;
     let container = entry.now();
     entry.live().rootfs = Some(rootfs);

@@ -67,7 +67,7 @@ fn manifest(container: &Container) -> Value {
     json!({
         "mediaType": "application/vnd.oci.image.manifest.v1+json",
         "digest": container.image_manifest,
-        "size": 0,
+        "size": container.image_manifest_size,
         "platform": { "architecture": super::create::architecture(), "os": "linux" },
     })
 }

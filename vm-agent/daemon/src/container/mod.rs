@@ -11,6 +11,7 @@ mod logs;
 mod mount_spec;
 mod name;
 mod neighbours;
+mod output;
 mod process_spec;
 pub mod reconcile;
 mod record;
@@ -36,8 +37,9 @@ pub(crate) use attach::{
 };
 pub(crate) use exit::wait as wait_for_exit;
 pub(crate) use lifecycle::window_size;
+pub(crate) use output::{OUR_SHIM, Output};
 pub(crate) use process_spec::{ProcessRequest, process_spec};
-pub(crate) use stdio::{make_stdin, open_stdin, uri as log_uri};
+pub(crate) use stdio::{make_fifo, open_stdin, uri as log_uri};
 pub(crate) use task::{any, exit_code_of};
 
 use crate::error::ApiResult;

@@ -1,13 +1,10 @@
 //! What containers ask of images, networks and volumes, in one place.
 
-use super::Container;
+use super::{Container, Rootfs};
 use crate::error::{ApiError, ApiResult};
 use crate::network::{ContainerNetworkRequest, PortBinding};
 use crate::state::Daemon;
-use crate::supervisor::api;
-use serde::Deserialize;
 use serde_json::Value;
-use sha2::{Digest, Sha256};
 use std::path::PathBuf;
 
 /// An image as a container needs it.
@@ -15,91 +12,25 @@ use std::path::PathBuf;
 pub struct Image {
     pub id: String,
     pub manifest: String,
+    pub manifest_size: i64,
     /// The snapshot of its last layer; empty for an image without layers.
     pub chain_id: String,
     pub config: super::config::ContainerConfig,
 }
 
-#[derive(Deserialize)]
-struct Manifest {
-    #[serde(default)]
-    config: Option<Descriptor>,
-    #[serde(default)]
-    manifests: Vec<Descriptor>,
-}
-
-#[derive(Deserialize)]
-struct Descriptor {
-    digest: String,
-}
-
-async fn blob(daemon: &Daemon, digest: &str) -> ApiResult<Vec<u8>> {
-    let request = api::ReadContentRequest {
-        digest: digest.to_owned(),
-        offset: 0,
-        size: 0,
-    };
-    let mut stream = daemon
-        .supervisor
-        .content()
-        .read(request)
-        .await?
-        .into_inner();
-    let mut bytes = Vec::new();
-    while let Some(part) = stream.message().await? {
-        bytes.extend(part.data);
-    }
-    Ok(bytes)
-}
-
 /// 404 `No such image: X` when it is not here.
 pub async fn resolve_image(daemon: &Daemon, name: &str) -> ApiResult<Image> {
-    let tagged = if name.contains(':') {
-        name.to_owned()
-    } else {
-        format!("{name}:latest")
-    };
-    let full = format!("docker.io/library/{tagged}");
-    let found = daemon
-        .supervisor
-        .images()
-        .get(api::GetImageRequest { name: full })
-        .await;
-    let image = found
-        .map_err(|_| ApiError::not_found(format!("No such image: {tagged}")))?
-        .into_inner()
-        .image;
-    let target = image.and_then(|image| image.target).unwrap_or_default();
-    let mut manifest: Manifest = serde_json::from_slice(&blob(daemon, &target.digest).await?)?;
-    if let Some(first) = manifest.manifests.first() {
-        manifest = serde_json::from_slice(&blob(daemon, &first.digest.clone()).await?)?;
-    }
-    let config = manifest
-        .config
-        .map(|config| config.digest)
-        .unwrap_or_default();
-    let mut value: Value = serde_json::from_slice(&blob(daemon, &config).await?)?;
-    super::config::without_nulls(&mut value);
-    let mut chain = String::new();
-    for diff in value["rootfs"]["diff_ids"]
-        .as_array()
-        .into_iter()
-        .flatten()
-        .filter_map(Value::as_str)
-    {
-        chain = match chain.is_empty() {
-            true => diff.to_owned(),
-            false => format!(
-                "sha256:{}",
-                hex::encode(Sha256::digest(format!("{chain} {diff}")))
-            ),
-        };
-    }
+    let found = daemon.images.resolve(name).await?;
+    let mut config = Value::Object(found.config.config.unwrap_or_default());
+    super::config::without_nulls(&mut config);
     Ok(Image {
-        id: config,
-        manifest: target.digest,
-        chain_id: chain,
-        config: serde_json::from_value(value["config"].clone()).unwrap_or_default(),
+        id: found.id,
+        manifest: found.manifest.digest,
+        manifest_size: found.manifest.size,
+        chain_id: found.chain_id,
+        config: serde_json::from_value(config).map_err(|error| {
+            ApiError::internal(format!("the configuration of image {name}: {error}"))
+        })?,
     })
 }
 
@@ -201,36 +132,59 @@ pub async fn release_network(daemon: &Daemon, container: &Container) {
 
 /// Makes (or finds) a volume; returns its name, and the folder that is bound.
 pub async fn volume(
-    _daemon: &Daemon,
+    daemon: &Daemon,
     name: &str,
-    _driver: &str,
-    _options: &super::config::Labels,
-    _labels: &super::config::Labels,
+    driver: &str,
+    options: &super::config::Labels,
+    labels: &super::config::Labels,
 ) -> ApiResult<(String, PathBuf)> {
-    let name = if name.is_empty() {
-        crate::identity::new_id()
-    } else {
-        name.to_owned()
-    };
-    let path = PathBuf::from("/var/lib/docker/volumes")
-        .join(&name)
-        .join("_data");
-    std::fs::create_dir_all(&path)?;
-    Ok((name, path))
+    let volume = daemon
+        .volumes
+        .get_or_create(name, driver, options, labels)
+        .await?;
+    Ok((volume.name, volume.mountpoint))
 }
 
-pub async fn reference_volumes(_daemon: &Daemon, _container: &Container) -> ApiResult<()> {
-    Ok(())
+fn volumes(container: &Container) -> impl Iterator<Item = &super::MountPoint> {
+    container
+        .mounts
+        .iter()
+        .filter(|point| point.kind == "volume")
 }
 
-/// Lets the container's volumes go; anonymous ones are deleted when `remove`.
-pub async fn release_volumes(_daemon: &Daemon, _container: &Container, _remove: bool) {}
+/// Keeps the container's volumes from being removed.
+pub fn reference_volumes(daemon: &Daemon, container: &Container) {
+    for point in volumes(container) {
+        daemon.volumes.reference(&point.name, &container.id);
+    }
+}
+
+/// Lets the container's volumes go; anonymous ones that nobody else has are deleted when `remove`.
+pub async fn release_volumes(daemon: &Daemon, container: &Container, remove: bool) {
+    for point in volumes(container) {
+        let unused = daemon.volumes.unreference(&point.name, &container.id);
+        let anonymous = daemon
+            .volumes
+            .get(&point.name)
+            .is_ok_and(|volume| volume.is_anonymous());
+        if unused && remove && anonymous {
+            let _ = daemon.volumes.remove(&point.name, true).await;
+        }
+    }
+}
+
+/// Whether a start has to look whether volumes are new.
+pub fn copies_up(container: &Container) -> bool {
+    volumes(container).any(|point| point.copy_up)
+}
 
 /// Fills new volumes with what the image has at their places.
-pub async fn copy_up(
-    _daemon: &Daemon,
-    _container: &Container,
-    _rootfs: &super::rootfs::Rootfs,
-) -> ApiResult<()> {
+pub async fn copy_up(daemon: &Daemon, container: &Container, rootfs: &Rootfs) -> ApiResult<()> {
+    for point in volumes(container).filter(|point| point.copy_up) {
+        daemon
+            .volumes
+            .copy_up(&point.name, &rootfs.path, &point.destination)
+            .await?;
+    }
     Ok(())
 }

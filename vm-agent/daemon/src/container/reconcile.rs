@@ -3,7 +3,7 @@
 use super::exit::{self, Exit};
 use super::record::{Container, State, Status};
 use super::store::{Containers, Entry};
-use super::{remove, restart, snapshot, task};
+use super::{neighbours, remove, restart, snapshot, task};
 use crate::config::SNAPSHOTTER;
 use crate::error::ApiResult;
 use crate::state::Daemon;
@@ -16,6 +16,13 @@ use std::time::Duration;
 const PATIENCE: Duration = Duration::from_secs(20);
 
 impl Containers {
+    /// Every container's volumes are in use from the start.
+    pub fn reference_volumes(&self, daemon: &Daemon) {
+        for container in self.list() {
+            neighbours::reference_volumes(daemon, &container);
+        }
+    }
+
     /// Returns when it is known which containers run.
     pub async fn settled(&self) {
         let mut settled = self.settled.subscribe();

@@ -55,6 +55,8 @@ pub struct Fixed {
     /// The digest of the manifest or index that `image` was.
     #[serde(default)]
     pub image_manifest: String,
+    #[serde(default)]
+    pub image_manifest_size: i64,
     /// Process 1: program and arguments.
     pub path: String,
     pub args: Vec<String>,

@@ -99,20 +99,7 @@ async fn run(daemon: &Arc<Daemon>, entry: &Arc<Entry>, container: &Container) ->
     let (mounts, network) = (mounts?, network?);
     let surroundings = surroundings(daemon, container, network, &mounts).await?;
     let spec = spec::generate(container, &surroundings)?;
-    let log = stdio::log_config(containers, container)?;
-    let output = stdio::uri(containers, &log);
-    let mut stdio = Stdio {
-        stdin: String::new(),
-        stderr: output.clone(),
-        stdout: output,
-    };
-    if container.config.tty {
-        stdio.stderr.clear();
-    }
-    if container.config.open_stdin {
-        let path = stdio::make_stdin(&containers.runtime_folder(&container.id))?;
-        stdio.stdin = path.to_string_lossy().into_owned();
-    }
+    let stdio = stdio::of_task(containers, container).await?;
     create_record(daemon, container, &spec).await?;
     let pid = create_task(daemon, container, mounts, stdio).await?;
     meet_clients(entry).await;
@@ -181,7 +168,7 @@ async fn surroundings(
         folder: daemon.containers.folder(&container.id),
         network_namespace,
         user,
-        init: init.then(|| daemon.config.options.init_binary.clone()),
+        init: init.then(|| daemon.config.init_binary()),
         pid_peer: peer(&host.pid_mode)?,
         ipc_peer: peer(&host.ipc_mode)?,
         swap_limit: Machine::detect().swap_limit,

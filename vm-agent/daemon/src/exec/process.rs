@@ -2,7 +2,8 @@
 
 use super::Exec;
 use crate::container::{
-    Container, ProcessRequest, any, log_uri, make_stdin, open_stdin, process_spec, wait_for_exit,
+    Container, OUR_SHIM, Output, ProcessRequest, any, log_uri, make_fifo, open_stdin, process_spec,
+    wait_for_exit,
 };
 use crate::error::{ApiError, ApiResult};
 use crate::state::Daemon;
@@ -21,7 +22,7 @@ const EXIT_PATIENCE: Duration = Duration::from_secs(2);
 
 /// A process that has been started.
 pub struct Process {
-    pub output: Option<AttachClient>,
+    pub output: Option<Output>,
     pub input: Option<pipe::Sender>,
     folder: PathBuf,
 }
@@ -56,7 +57,13 @@ pub async fn launch(
         spec: Some(any(PROCESS_TYPE, serde_json::to_vec(&spec)?)),
         ..Default::default()
     };
-    if attached {
+    let pipes = attached && container.shim != OUR_SHIM;
+    if pipes {
+        request.stdout = make_fifo(&folder, "stdout")?.to_string_lossy().into_owned();
+        if !config.tty {
+            request.stderr = make_fifo(&folder, "stderr")?.to_string_lossy().into_owned();
+        }
+    } else if attached {
         let mut log = LogConfig::new(&exec.id, &folder);
         log.driver = Driver::None;
         request.stdout = log_uri(&daemon.containers, &log);
@@ -66,22 +73,22 @@ pub async fn launch(
     }
     let with_input = attached && config.attach_stdin;
     if with_input {
-        request.stdin = make_stdin(&folder)?.to_string_lossy().into_owned();
+        request.stdin = make_fifo(&folder, "stdin")?.to_string_lossy().into_owned();
     }
-    let stdin = PathBuf::from(&request.stdin);
+    let [stdin, stdout] = [&request.stdin, &request.stdout].map(PathBuf::from);
+    let stderr = (!config.tty).then(|| PathBuf::from(&request.stderr));
     let mut tasks = daemon.supervisor.tasks();
     tasks.exec(request).await.map_err(failed)?;
     let started = async {
-        let output = match attached {
-            true => Some(
-                connect(
-                    &folder,
-                    config.attach_stdout || config.tty,
-                    config.attach_stderr,
-                )
-                .await?,
-            ),
-            false => None,
+        let output = match (attached, pipes) {
+            (false, _) => None,
+            (true, true) => Some(Output::open_pipes(&stdout, stderr.as_deref())?),
+            (true, false) => {
+                let stdout = config.attach_stdout || config.tty;
+                Some(Output::Log(
+                    connect(&folder, stdout, config.attach_stderr).await?,
+                ))
+            }
         };
         let start = api::StartRequest {
             container_id: container.id.clone(),

@@ -1,1 +1,0 @@
-//! The OCI runtime, with runc's command line: namespaces, cgroups, mounts, seccomp, capabilities.
