@@ -1,10 +1,8 @@
-//! The archive part of the Docker API.
+//! `docker cp` both ways and `docker export`: archives from and into a container's file system.
 
-use crate::http_message::ApiRequest;
-use crate::router::Routed;
-use crate::state::Daemon;
-use std::sync::Arc;
+mod api;
+mod pack;
+mod place;
+mod unpack;
 
-pub fn route(_daemon: Arc<Daemon>, request: ApiRequest) -> Routed {
-    Routed::NotMine(request)
-}
+pub use api::route;

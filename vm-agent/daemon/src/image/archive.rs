@@ -1,8 +1,8 @@
 //! `docker load` and `docker save`, through the transfer service's import and export.
 
 use bytes::Bytes;
-use containerd_client::to_any;
 use futures::Stream;
+use longshore_supervisor_api::to_any;
 use serde_json::json;
 use std::io;
 use tokio::sync::mpsc;
@@ -168,16 +168,9 @@ impl Images {
             options: None,
         };
         let supervisor = self.supervisor.clone();
-        let transfer = tokio::spawn(async move { supervisor.transfer().transfer(request).await });
-        let archive = download.receive_archive();
+        let transfer =
+            tokio::spawn(async move { supervisor.transfer().transfer(request).await.map(drop) });
         // A failed export breaks the response off, so that nobody takes half an archive for a whole one.
-        let end = futures::stream::once(async move {
-            match transfer.await {
-                Ok(Ok(_)) => Ok(Bytes::new()),
-                Ok(Err(status)) => Err(io::Error::other(status.message().to_owned())),
-                Err(error) => Err(io::Error::other(error)),
-            }
-        });
-        Ok(futures::StreamExt::chain(archive, end))
+        Ok(download.receive_archive(transfer))
     }
 }

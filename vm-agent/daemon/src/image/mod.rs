@@ -15,7 +15,7 @@ mod stream;
 
 use std::sync::Arc;
 
-use containerd_client::types;
+use crate::supervisor::api::types;
 use tonic::Code;
 
 pub use api::route;

@@ -4,15 +4,17 @@
 //! (containerd, `docs/transfer.md`, "Streaming").
 
 use std::io;
+use std::time::Duration;
 
 use bytes::Bytes;
-use containerd_client::to_any;
 use futures::{Stream, StreamExt};
+use longshore_supervisor_api::to_any;
 use prost::{Message, Name};
 use prost_types::Any;
 use tokio::sync::mpsc;
+use tokio::task::{JoinError, JoinHandle};
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::Streaming;
+use tonic::{Status, Streaming};
 
 use crate::error::{ApiError, ApiResult};
 use crate::supervisor::Supervisor;
@@ -22,6 +24,10 @@ use crate::supervisor::api::types::transfer::{Data, WindowUpdate};
 /// One chunk at most, and what may be under way: containerd's own numbers.
 const CHUNK: usize = 32 * 1024;
 const WINDOW: i32 = 2 * CHUNK as i32;
+/// Zero bytes that end a tar archive.
+const END_MARK: usize = 1024;
+/// What a finished transfer sent is on its way at most this long.
+const LATE: Duration = Duration::from_secs(10);
 
 /// Both halves of an open stream.
 pub struct TransferStream {
@@ -119,27 +125,59 @@ impl TransferStream {
         Ok(())
     }
 
-    /// An archive from the server, paced by what the reader takes.
-    pub fn receive_archive(self) -> impl Stream<Item = io::Result<Bytes>> + Send + 'static {
-        let start = (self, WINDOW, false);
-        futures::stream::unfold(start, |(mut stream, mut owed, mut ended)| async move {
-            if ended {
-                return None;
-            }
-            if owed >= CHUNK as i32 {
-                stream.send(&WindowUpdate { update: owed }).await;
-                owed = 0;
-            }
-            match stream.receive::<Data>().await {
-                Some(data) => {
-                    owed += data.data.len() as i32;
-                    Some((Ok(Bytes::from(data.data)), (stream, owed, ended)))
+    /// A tar archive from the server, paced by what the reader takes, as far as `transfer` succeeds.
+    ///
+    /// containerd leaves the stream open after the last byte, so the archive's own end mark (POSIX `pax`:
+    /// 1024 zero bytes) tells when everything has come that a finished transfer sent.
+    pub fn receive_archive(
+        mut self,
+        mut transfer: JoinHandle<Result<(), Status>>,
+    ) -> impl Stream<Item = io::Result<Bytes>> + Send + 'static {
+        async_stream::try_stream! {
+            let (mut owed, mut zeroes, mut finished) = (WINDOW, 0, false);
+            let mut failure = None;
+            loop {
+                if owed >= CHUNK as i32 {
+                    self.send(&WindowUpdate { update: owed }).await;
+                    owed = 0;
                 }
-                None => {
-                    ended = true;
-                    Some((Ok(Bytes::new()), (stream, owed, ended)))
+                if finished && zeroes >= END_MARK {
+                    break;
                 }
+                let data = tokio::select! {
+                    data = self.receive::<Data>() => data,
+                    done = &mut transfer, if !finished => {
+                        failure = outcome(done).err();
+                        if failure.is_some() {
+                            break;
+                        }
+                        finished = true;
+                        continue;
+                    }
+                    () = tokio::time::sleep(LATE), if finished => None,
+                };
+                let Some(Data { data }) = data else { break };
+                owed += data.len() as i32;
+                zeroes = match data.iter().rev().take_while(|byte| **byte == 0).count() {
+                    all if all == data.len() => zeroes + all,
+                    some => some,
+                };
+                yield Bytes::from(data);
             }
-        })
+            if let Some(error) = failure {
+                Err(error)?;
+            }
+            if !finished {
+                outcome(transfer.await)?;
+            }
+            if zeroes < END_MARK {
+                Err(io::Error::other("the archive ended early"))?;
+            }
+        }
     }
+}
+
+fn outcome(done: Result<Result<(), Status>, JoinError>) -> io::Result<()> {
+    done.map_err(io::Error::other)?
+        .map_err(|status| io::Error::other(status.message().to_owned()))
 }

@@ -61,25 +61,6 @@ pub fn index(socket: &mut Socket, name: &str) -> Result<Option<u32>, NetlinkErro
     }
 }
 
-/// The names of all links.
-pub fn names(socket: &mut Socket) -> Result<Vec<String>, NetlinkError> {
-    let message = Message::new(RTM_GETLINK, NLM_F_DUMP, &ifinfo(0, 0, 0));
-    let replies = socket.dump("list links", &message)?;
-    Ok(replies
-        .iter()
-        .filter_map(|reply| {
-            let (_, name) = attributes(reply.body.get(16..)?)
-                .into_iter()
-                .find(|(kind, _)| *kind == IFLA_IFNAME)?;
-            Some(
-                String::from_utf8_lossy(name)
-                    .trim_end_matches('\0')
-                    .to_owned(),
-            )
-        })
-        .collect())
-}
-
 /// Creates a bridge that is up; one that exists already is brought up and kept.
 pub fn ensure_bridge(
     socket: &mut Socket,

@@ -160,9 +160,8 @@ pub fn attributes(mut bytes: &[u8]) -> Vec<(u16, &[u8])> {
     found
 }
 
-/// A received message: its type and what follows the netlink header.
+/// A received message: what follows the netlink header.
 pub struct Reply {
-    pub kind: u16,
     pub body: Vec<u8>,
 }
 
@@ -295,8 +294,7 @@ impl Socket {
                 match kind {
                     NLMSG_DONE => return Ok(replies),
                     NLMSG_ERROR => return verdict(what, body).map(|()| replies),
-                    kind => replies.push(Reply {
-                        kind,
+                    _ => replies.push(Reply {
                         body: body.to_vec(),
                     }),
                 }

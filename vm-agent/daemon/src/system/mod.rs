@@ -1,11 +1,20 @@
-//! Ping, version, info and events.
+//! Ping, version, info, disk usage, and the answers of an engine that is in no swarm.
 
+mod info;
+mod version;
+
+use crate::error::{ApiError, ApiResult};
 use crate::event;
-use crate::http_message::{ApiRequest, ApiResponse, bytes, empty};
+use crate::http_message::{ApiRequest, ApiResponse, bytes, empty, ok_json};
 use crate::router::{Routed, handle};
 use crate::state::Daemon;
 use http::{HeaderValue, StatusCode, header};
+use serde::Deserialize;
+use serde_json::{Value, json};
 use std::sync::Arc;
+
+const NO_SWARM: &str = "This node is not a swarm manager. Use \"docker swarm init\" or \"docker swarm join\" \
+    to connect this node to swarm and try again.";
 
 pub fn route(daemon: Arc<Daemon>, request: ApiRequest) -> Routed {
     let path = request.path.clone();
@@ -13,6 +22,24 @@ pub fn route(daemon: Arc<Daemon>, request: ApiRequest) -> Routed {
         ("GET", ["_ping"]) => handle(async { Ok(ping(true)) }),
         ("HEAD", ["_ping"]) => handle(async { Ok(ping(false)) }),
         ("GET", ["events"]) => handle(event::serve(daemon, request)),
+        ("GET", ["version"]) => handle(async move { ok_json(&version::describe(&daemon).await?) }),
+        ("GET", ["info"]) => handle(async move { ok_json(&info::describe(&daemon).await?) }),
+        ("GET", ["system", "df"]) => handle(disk_usage(daemon, request)),
+        ("POST", ["auth"]) => handle(auth(request)),
+        ("GET", ["plugins"]) => handle(async { ok_json(&json!([])) }),
+        ("POST", ["swarm", "leave"]) => {
+            handle(async { Err(ApiError::unavailable("This node is not part of a swarm")) })
+        }
+        ("POST", ["swarm", "init" | "join"]) => {
+            handle(async { Err(ApiError::not_implemented("this engine has no swarm")) })
+        }
+        (
+            _,
+            [
+                "swarm" | "nodes" | "services" | "tasks" | "secrets" | "configs",
+                ..,
+            ],
+        ) => handle(async { Err(ApiError::unavailable(NO_SWARM)) }),
         _ => Routed::NotMine(request),
     }
 }
@@ -34,4 +61,61 @@ fn ping(with_body: bool) -> ApiResponse {
     );
     headers.insert(header::PRAGMA, HeaderValue::from_static("no-cache"));
     response
+}
+
+/// Credentials are checked when they are used; here only that there are some.
+async fn auth(mut request: ApiRequest) -> ApiResult<ApiResponse> {
+    #[derive(Default, Deserialize)]
+    #[serde(default)]
+    struct Credentials {
+        username: String,
+        identitytoken: String,
+    }
+    let credentials: Credentials = request.json_or_default().await?;
+    if credentials.username.is_empty() && credentials.identitytoken.is_empty() {
+        return Err(ApiError::bad_request("no credentials were given"));
+    }
+    ok_json(&json!({ "IdentityToken": "", "Status": "Login Succeeded" }))
+}
+
+/// `docker system df`; `type` limits it to some kinds.
+async fn disk_usage(daemon: Arc<Daemon>, request: ApiRequest) -> ApiResult<ApiResponse> {
+    let kinds: Vec<&str> = request.query.all("type").collect();
+    let wanted = |kind: &str| kinds.is_empty() || kinds.contains(&kind);
+    let (mut images, mut layers) = (Value::Null, 0);
+    if wanted("image") {
+        let (list, size) = crate::image::disk_usage(&daemon).await?;
+        (images, layers) = (json!(list), size);
+    }
+    let volumes = match wanted("volume") {
+        true => json!(crate::volume::disk_usage(&daemon).await?),
+        false => Value::Null,
+    };
+    let containers = match wanted("container") {
+        true => container_usage(&daemon),
+        false => Value::Null,
+    };
+    ok_json(&json!({
+        "LayersSize": layers,
+        "Images": images,
+        "Containers": containers,
+        "Volumes": volumes,
+        "BuildCache": [],
+    }))
+}
+
+fn container_usage(daemon: &Daemon) -> Value {
+    let shown = daemon.containers.list().into_iter().map(|container| {
+        json!({
+            "Id": container.id,
+            "Names": [format!("/{}", container.name)],
+            "Image": container.image,
+            "ImageID": container.image_id,
+            "Created": container.created.timestamp(),
+            "State": container.state.status.as_str(),
+            "Status": "",
+            "SizeRw": 0,
+        })
+    });
+    json!(shown.collect::<Vec<_>>())
 }

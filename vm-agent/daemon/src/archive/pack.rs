@@ -1,0 +1,196 @@
+//! A file or folder of a container as a tar stream.
+
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use tar::{Builder, EntryType, Header};
+use tokio::sync::mpsc;
+
+use super::place::Place;
+
+/// Hands what is written to the response, as it comes.
+pub struct ChunkWriter(pub mpsc::Sender<io::Result<Bytes>>);
+
+impl Write for ChunkWriter {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0
+            .blocking_send(Ok(Bytes::copy_from_slice(bytes)))
+            .map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe))?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Writes `place` under `name`; folders with all they hold.
+pub fn write(place: &Place, name: &OsStr, to: impl Write) -> io::Result<()> {
+    let mut tar = Builder::new(io::BufWriter::with_capacity(64 * 1024, to));
+    if place.meta.file_type().is_symlink() {
+        append_link(&mut tar, &place.meta, Path::new(name), &place.link_target)?;
+    } else {
+        append(&mut tar, &place.path(), &place.meta, Path::new(name))?;
+    }
+    tar.into_inner()?.flush()
+}
+
+fn header_of(meta: &fs::Metadata, kind: EntryType, size: u64) -> Header {
+    let mut header = Header::new_gnu();
+    header.set_entry_type(kind);
+    header.set_mode(meta.mode() & 0o7777);
+    header.set_uid(u64::from(meta.uid()));
+    header.set_gid(u64::from(meta.gid()));
+    header.set_mtime(meta.mtime().max(0) as u64);
+    header.set_size(size);
+    header
+}
+
+fn append<W: Write>(
+    tar: &mut Builder<W>,
+    path: &Path,
+    meta: &fs::Metadata,
+    name: &Path,
+) -> io::Result<()> {
+    let kind = meta.file_type();
+    if kind.is_dir() {
+        let mut header = header_of(meta, EntryType::Directory, 0);
+        let mut with_slash = name.as_os_str().as_bytes().to_vec();
+        with_slash.push(b'/');
+        tar.append_data(&mut header, OsStr::from_bytes(&with_slash), io::empty())?;
+        return append_children(tar, path, name);
+    }
+    if kind.is_symlink() {
+        return append_link(tar, meta, name, &fs::read_link(path)?);
+    }
+    if kind.is_file() {
+        // A file that grows or shrinks meanwhile must not shift what follows it.
+        let file = File::options()
+            .read(true)
+            .custom_flags(libc::O_NONBLOCK)
+            .open(path)?;
+        let padded = io::Read::chain(file, io::repeat(0));
+        let mut header = header_of(meta, EntryType::Regular, meta.size());
+        return tar.append_data(&mut header, name, io::Read::take(padded, meta.size()));
+    }
+    let device = if kind.is_char_device() {
+        EntryType::Char
+    } else if kind.is_block_device() {
+        EntryType::Block
+    } else if kind.is_fifo() {
+        EntryType::Fifo
+    } else {
+        return Ok(()); // Sockets have no place in an archive.
+    };
+    let mut header = header_of(meta, device, 0);
+    header.set_device_major(libc::major(meta.rdev()))?;
+    header.set_device_minor(libc::minor(meta.rdev()))?;
+    tar.append_data(&mut header, name, io::empty())
+}
+
+fn append_children<W: Write>(tar: &mut Builder<W>, folder: &Path, name: &Path) -> io::Result<()> {
+    let mut children: Vec<PathBuf> = fs::read_dir(folder)?
+        .map(|entry| entry.map(|entry| entry.path()))
+        .collect::<Result<_, _>>()?;
+    children.sort();
+    for child in children {
+        let Some(last) = child.file_name() else {
+            continue;
+        };
+        match fs::symlink_metadata(&child) {
+            Ok(meta) => append(tar, &child, &meta, &name.join(last))?,
+            // It went while the folder was read.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+fn append_link<W: Write>(
+    tar: &mut Builder<W>,
+    meta: &fs::Metadata,
+    name: &Path,
+    target: &Path,
+) -> io::Result<()> {
+    let mut header = header_of(meta, EntryType::Symlink, 0);
+    tar.append_link(&mut header, name, target)
+}
+
+/// The whole file system of a container, for `export`; other mounts in it are left out.
+pub fn write_all(root: &Path, to: impl Write) -> io::Result<()> {
+    let mut tar = Builder::new(io::BufWriter::with_capacity(64 * 1024, to));
+    let device = fs::metadata(root)?.dev();
+    append_same_device(&mut tar, root, Path::new(""), device)?;
+    tar.into_inner()?.flush()
+}
+
+fn append_same_device<W: Write>(
+    tar: &mut Builder<W>,
+    folder: &Path,
+    name: &Path,
+    device: u64,
+) -> io::Result<()> {
+    let mut children: Vec<PathBuf> = fs::read_dir(folder)?
+        .map(|entry| entry.map(|entry| entry.path()))
+        .collect::<Result<_, _>>()?;
+    children.sort();
+    for child in children {
+        let (Some(last), Ok(meta)) = (child.file_name(), fs::symlink_metadata(&child)) else {
+            continue;
+        };
+        let inside = name.join(last);
+        if !meta.is_dir() {
+            append(tar, &child, &meta, &inside)?;
+            continue;
+        }
+        let mut header = header_of(&meta, EntryType::Directory, 0);
+        tar.append_data(&mut header, inside.join(""), io::empty())?;
+        if meta.dev() == device {
+            append_same_device(tar, &child, &inside, device)?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::place;
+    use super::*;
+
+    #[test]
+    fn folders_are_packed_under_the_name_asked_for() {
+        let root = std::env::temp_dir().join(format!("pack-{}", crate::identity::new_id()));
+        fs::create_dir_all(root.join("data/sub")).unwrap();
+        fs::write(root.join("data/sub/x"), "xy").unwrap();
+        std::os::unix::fs::symlink("sub/x", root.join("data/link")).unwrap();
+        let mut archive = Vec::new();
+        write(
+            &place::open(&root, "/data").unwrap(),
+            OsStr::new("data"),
+            &mut archive,
+        )
+        .unwrap();
+        let mut names = Vec::new();
+        for entry in tar::Archive::new(&archive[..]).entries().unwrap() {
+            let entry = entry.unwrap();
+            names.push((
+                entry.path().unwrap().to_string_lossy().into_owned(),
+                entry.size(),
+            ));
+        }
+        let expected = [
+            ("data/", 0),
+            ("data/link", 0),
+            ("data/sub/", 0),
+            ("data/sub/x", 2),
+        ];
+        assert_eq!(names, expected.map(|(name, size)| (name.to_owned(), size)));
+        fs::remove_dir_all(root).unwrap();
+    }
+}

@@ -1,0 +1,208 @@
+//! `docker info`: the engine's settings and the machine it runs on.
+
+use std::fs;
+
+use serde_json::{Map, Value, json};
+
+use super::version::{VERSION, kernel_version};
+use crate::config::SNAPSHOTTER;
+use crate::container::Status;
+use crate::error::ApiResult;
+use crate::state::{Daemon, hostname};
+
+pub async fn describe(daemon: &Daemon) -> ApiResult<Value> {
+    let containers = daemon.containers.list();
+    let count = |wanted: fn(&Status) -> bool| {
+        containers
+            .iter()
+            .filter(|container| wanted(&container.state.status))
+            .count()
+    };
+    let images = daemon.images.all().await.unwrap_or_default();
+    let ids: std::collections::BTreeSet<&str> = images
+        .iter()
+        .map(|image| image.target.digest.as_str())
+        .collect();
+    let settings = daemon.config.settings();
+    let mut info = json!({
+        "ID": daemon.engine_id,
+        "Containers": containers.len(),
+        "ContainersRunning": count(|status| matches!(status, Status::Running | Status::Restarting)),
+        "ContainersPaused": count(|status| matches!(status, Status::Paused)),
+        "ContainersStopped": count(|status| matches!(status, Status::Created | Status::Exited | Status::Dead)),
+        "Images": ids.len(),
+        "Driver": SNAPSHOTTER,
+        "DriverStatus": [["driver-type", "io.containerd.snapshotter.v1"]],
+        "Plugins": {
+            "Volume": ["local"],
+            "Network": ["bridge", "host", "null"],
+            "Authorization": null,
+            "Log": ["json-file", "local", "none"],
+        },
+        "LoggingDriver": settings.string("log-driver").unwrap_or("json-file"),
+        "RegistryConfig": registry_config(&settings.strings("insecure-registries")),
+        "DockerRootDir": daemon.config.options.data_root,
+        "Labels": settings.labels(),
+        "Runtimes": runtimes(),
+        "DefaultRuntime": settings.string("default-runtime").unwrap_or("longshore"),
+        "LiveRestoreEnabled": true,
+        "Containerd": {
+            "Address": daemon.config.options.containerd,
+            "Namespaces": { "Containers": crate::config::NAMESPACE, "Plugins": "plugins.moby" },
+        },
+    });
+    merge(&mut info, machine());
+    merge(&mut info, fixed());
+    Ok(info)
+}
+
+fn merge(into: &mut Value, from: Value) {
+    if let (Value::Object(into), Value::Object(from)) = (into, from) {
+        into.extend(from);
+    }
+}
+
+/// What the kernel says of the machine.
+fn machine() -> Value {
+    let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+    let architecture = nix::sys::utsname::uname().map_or_else(
+        |_| String::new(),
+        |name| name.machine().to_string_lossy().into_owned(),
+    );
+    let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
+    let descriptors = fs::read_dir("/proc/self/fd").map_or(0, Iterator::count);
+    json!({
+        "NFd": descriptors,
+        "NGoroutines": fs::read_dir("/proc/self/task").map_or(0, Iterator::count),
+        "SystemTime": chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Nanos, true),
+        "KernelVersion": kernel_version(),
+        "OperatingSystem": os_release(&read("/etc/os-release"), "PRETTY_NAME"),
+        "OSVersion": os_release(&read("/etc/os-release"), "VERSION_ID"),
+        "OSType": "linux",
+        "Architecture": architecture,
+        "NCPU": cpus,
+        "MemTotal": memory_total(&read("/proc/meminfo")),
+        "Name": hostname(),
+        "IPv4Forwarding": read("/proc/sys/net/ipv4/ip_forward").trim() == "1",
+        "MemoryLimit": has_controller("memory"),
+        "SwapLimit": fs::exists("/sys/fs/cgroup/docker/memory.swap.max").unwrap_or(false)
+            || has_controller("memory") && read("/proc/swaps").lines().count() > 0,
+        "CpuCfsPeriod": has_controller("cpu"),
+        "CpuCfsQuota": has_controller("cpu"),
+        "CPUShares": has_controller("cpu"),
+        "CPUSet": has_controller("cpuset"),
+        "PidsLimit": has_controller("pids"),
+    })
+}
+
+fn has_controller(name: &str) -> bool {
+    fs::read_to_string("/sys/fs/cgroup/cgroup.controllers")
+        .is_ok_and(|list| list.split_whitespace().any(|controller| controller == name))
+}
+
+/// Bytes of memory, from `MemTotal` in kB.
+fn memory_total(meminfo: &str) -> u64 {
+    let line = meminfo
+        .lines()
+        .find_map(|line| line.strip_prefix("MemTotal:"));
+    let kilobytes = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
+    kilobytes.unwrap_or(0) * 1024
+}
+
+fn os_release(text: &str, key: &str) -> String {
+    let value = text
+        .lines()
+        .find_map(|line| line.strip_prefix(key)?.strip_prefix('='));
+    value.unwrap_or_default().trim_matches('"').to_owned()
+}
+
+fn runtimes() -> Value {
+    let mut found = Map::new();
+    for (name, path) in [
+        ("longshore", "/usr/bin/longshore-runtime"),
+        ("runc", "/usr/bin/runc"),
+        ("crun", "/usr/bin/crun"),
+    ] {
+        if name == "longshore" || fs::exists(path).unwrap_or(false) {
+            found.insert(name.to_owned(), json!({ "path": path }));
+        }
+    }
+    found.insert(
+        "io.containerd.longshore.v2".to_owned(),
+        json!({ "path": "/usr/bin/longshore-runtime" }),
+    );
+    Value::Object(found)
+}
+
+fn registry_config(insecure: &[String]) -> Value {
+    let mut indexes = Map::new();
+    let entry = |name: &str, official: bool| json!({ "Mirrors": [], "Name": name, "Official": official, "Secure": official });
+    indexes.insert("docker.io".to_owned(), entry("docker.io", true));
+    let mut networks = vec!["::1/128".to_owned(), "127.0.0.0/8".to_owned()];
+    for registry in insecure {
+        match registry.contains('/') && !registry.contains("://") {
+            true => networks.push(registry.clone()),
+            false => drop(indexes.insert(registry.clone(), entry(registry, false))),
+        }
+    }
+    json!({ "IndexConfigs": indexes, "InsecureRegistryCIDRs": networks, "Mirrors": null })
+}
+
+/// What is the same on every machine.
+fn fixed() -> Value {
+    json!({
+        "Debug": false,
+        "OomKillDisable": false,
+        "CgroupDriver": "cgroupfs",
+        "CgroupVersion": "2",
+        "NEventsListener": 0,
+        "IndexServerAddress": "https://index.docker.io/v1/",
+        "GenericResources": null,
+        "HttpProxy": "",
+        "HttpsProxy": "",
+        "NoProxy": "",
+        "ExperimentalBuild": false,
+        "ServerVersion": VERSION,
+        "Swarm": {
+            "NodeID": "",
+            "NodeAddr": "",
+            "LocalNodeState": "inactive",
+            "ControlAvailable": false,
+            "Error": "",
+            "RemoteManagers": null,
+        },
+        "Isolation": "",
+        "InitBinary": "longshore-runtime",
+        "ContainerdCommit": { "ID": VERSION },
+        "RuncCommit": { "ID": VERSION },
+        "InitCommit": { "ID": VERSION },
+        "SecurityOptions": ["name=seccomp,profile=builtin", "name=cgroupns"],
+        "CDISpecDirs": [],
+        "Warnings": null,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_machines_files_are_read() {
+        assert_eq!(
+            memory_total("MemFree: 1 kB\nMemTotal:  2048 kB\n"),
+            2048 * 1024
+        );
+        assert_eq!(
+            os_release("ID=debian\nPRETTY_NAME=\"Debian 13\"\n", "PRETTY_NAME"),
+            "Debian 13"
+        );
+    }
+
+    #[test]
+    fn insecure_registries_are_listed_by_kind() {
+        let config = registry_config(&["10.0.2.2:5000".into(), "192.168.0.0/16".into()]);
+        assert_eq!(config["IndexConfigs"]["10.0.2.2:5000"]["Secure"], false);
+        assert_eq!(config["InsecureRegistryCIDRs"][2], "192.168.0.0/16");
+        assert_eq!(config["IndexConfigs"]["docker.io"]["Official"], true);
+    }
+}
