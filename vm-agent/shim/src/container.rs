@@ -125,7 +125,14 @@ impl Container {
             oom_kills: Mutex::default(),
         };
         let _hold = around.reaper.hold();
-        let exit = container.run_create(child_stdio, traceparent).await?;
+        let exit = match container.run_create(child_stdio, traceparent).await {
+            Ok(exit) => exit,
+            Err(error) => {
+                // The runtime may have succeeded before the step that failed.
+                drop(container.run_delete(traceparent).await);
+                return Err(error);
+            }
+        };
         container.cgroup = Cgroup::of_process(container.init.pid());
         if let Some(cgroup) = &container.cgroup {
             exit_file::save_cgroup(&container.bundle, cgroup)?;
@@ -221,6 +228,7 @@ impl Container {
         }
         let pid = read_pid(pid_file)?;
         process.set_pid(pid);
+        process.stdio.lock().await.connect_stdin()?;
         Ok(self.runtime.reaper.watch(pid))
     }
 
@@ -496,14 +504,7 @@ impl Container {
     pub async fn delete(&self, traceparent: Option<&str>) -> Result<(u32, Exit)> {
         self.init
             .expect("delete", &[Status::Created, Status::Stopped])?;
-        let list = args([&"delete", &"--force", &self.id]);
-        let call = Call {
-            command: "delete",
-            args: list,
-            stdio: None,
-            traceparent,
-        };
-        let deleted = self.runtime.run(call).await;
+        let deleted = self.run_delete(traceparent).await;
         if let Err(error) = &deleted
             && self.init.exists()
         {
@@ -523,6 +524,17 @@ impl Container {
         event.exited_at = MessageField::some(timestamp(exit.time));
         self.publisher.publish(&event);
         Ok((pid, exit))
+    }
+
+    async fn run_delete(&self, traceparent: Option<&str>) -> Result<()> {
+        let list = args([&"delete", &"--force", &self.id]);
+        let call = Call {
+            command: "delete",
+            args: list,
+            stdio: None,
+            traceparent,
+        };
+        self.runtime.run(call).await
     }
 
     async fn close_stdio(&self, process: &Process) {

@@ -7,8 +7,8 @@ use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-/// Terminals are for people: small is enough, and each one costs this much memory.
-const BUFFER: usize = 8 << 10;
+/// Each terminal and each open stdin costs this much memory.
+const BUFFER: usize = 16 << 10;
 
 /// Where bytes are copied to.
 #[derive(Debug)]

@@ -10,6 +10,9 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 
 const TYPE: &str = "containerd.runc.v1.Options";
+/// What clients send that know no options of this shim (`ctr --runtime-config-path`): nothing in
+/// it concerns us.
+const GENERIC_TYPE: &str = "runtimeoptions.v1.Options";
 const DEFAULT_BINARY: &str = "longshore-runtime";
 const DEFAULT_ROOT: &str = "/run/longshore/runtime";
 
@@ -33,6 +36,7 @@ impl Options {
     pub fn from_any(any: Option<&Any>, namespace: &str) -> Result<Options> {
         let raw = match any {
             None => RuncOptions::new(),
+            Some(any) if any.type_url.ends_with(GENERIC_TYPE) => RuncOptions::new(),
             Some(any) if any.type_url.is_empty() && any.value.is_empty() => RuncOptions::new(),
             Some(any) if any.type_url.ends_with(TYPE) => RuncOptions::parse_from_bytes(&any.value)
                 .map_err(|e| Error::Invalid {

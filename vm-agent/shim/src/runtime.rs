@@ -174,12 +174,11 @@ fn last_error(log: &Path, start: u64) -> Option<String> {
     file.seek(SeekFrom::Start(start)).ok()?;
     let mut text = String::new();
     file.take(MAX_MESSAGE).read_to_string(&mut text).ok()?;
-    let entries = text
+    let mut entries = text
         .lines()
         .filter_map(|line| serde_json::from_str::<Entry>(line).ok());
     entries
-        .filter(|e| matches!(e.level.as_str(), "error" | "fatal"))
-        .next_back()
+        .rfind(|e| matches!(e.level.as_str(), "error" | "fatal"))
         .map(|e| e.msg)
 }
 

@@ -1,8 +1,10 @@
 //! Where a process's stdin, stdout and stderr go (containerd's stdio URIs).
 //!
-//! Without a terminal the container gets the client's FIFOs themselves: no byte passes through
-//! the shim. The shim holds each open for reading and writing, so that a client which dies gives
-//! the container neither an end of input nor a broken pipe; it waits, as under containerd's shim.
+//! Without a terminal the container writes to the client's FIFOs themselves: no byte of output
+//! passes through the shim. The shim holds each FIFO open for reading and writing, so that a
+//! client which dies gives the container neither an end of input nor a broken pipe; the container
+//! waits, as under containerd's shim. Stdin is copied, from after the runtime's `create`: the
+//! client's first write waits until then, and clients (`ctr`) rely on that for their `CloseIO`.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -43,31 +45,42 @@ pub struct Owner<'a> {
 /// The shim's side of a process's stdio.
 #[derive(Debug, Default)]
 pub struct Stdio {
-    /// Keeps a FIFO's writing side open until `CloseIO`.
+    /// The client's FIFO; empty for none.
+    stdin: String,
+    /// What the process reads; goes to the copy.
+    stdin_pipe: Option<File>,
+    /// Keeps the FIFO's writing side open until `CloseIO`.
     stdin_holder: Option<File>,
+    stdin_closed: bool,
     /// Keep output FIFOs open until the process is deleted.
     holders: Vec<File>,
     log: Option<LogTask>,
     /// Where a terminal's output goes, until the terminal comes.
     terminal_output: Option<Target>,
-    terminal_input: Option<File>,
     console: Option<OwnedFd>,
-    copies: Vec<JoinHandle<()>>,
+    output_copy: Option<JoinHandle<()>>,
+    stdin_copy: Option<JoinHandle<()>>,
 }
 
 impl Stdio {
     /// Opens what `spec` names. Processes with a terminal get no descriptors.
     pub async fn open(spec: &StdioSpec, owner: Owner<'_>) -> Result<(Stdio, Option<ChildStdio>)> {
-        let mut stdio = Stdio::default();
-        let stdin = stdio.open_stdin(&spec.stdin)?;
+        let path = spec.stdin.strip_prefix("fifo://").unwrap_or(&spec.stdin);
+        let mut stdio = Stdio {
+            stdin: path.to_owned(),
+            ..Stdio::default()
+        };
         if spec.terminal {
-            stdio.terminal_input = stdin;
             stdio.terminal_output = stdio.open_terminal_output(&spec.stdout, owner).await?;
             return Ok((stdio, None));
         }
-        let stdin = match stdin {
-            Some(fifo) => fifo.into(),
-            None => open_null()?,
+        let stdin = match stdio.stdin.is_empty() {
+            true => open_null()?,
+            false => {
+                let (read, write) = pipe(owner)?;
+                stdio.stdin_pipe = Some(write.into());
+                read
+            }
         };
         let (stdout, stderr) = match logger::scheme(&spec.stdout) {
             Some(uri) => stdio.open_logger(uri, owner).await?,
@@ -86,15 +99,28 @@ impl Stdio {
         ))
     }
 
-    fn open_stdin(&mut self, path: &str) -> Result<Option<File>> {
-        if path.is_empty() {
-            return Ok(None);
+    /// Begins to copy the client's input, once the process exists.
+    pub fn connect_stdin(&mut self) -> Result<()> {
+        if self.stdin.is_empty() {
+            return Ok(());
         }
-        let path = path.strip_prefix("fifo://").unwrap_or(path);
-        let both = OpenOptions::new().read(true).write(true).open(path);
-        self.stdin_holder = Some(both.at("open stdin", path)?);
-        // The holder is a writer, so this does not wait for one.
-        Ok(Some(File::open(path).at("open stdin", path)?))
+        let path = self.stdin.as_str();
+        let target = match (self.stdin_pipe.take(), &self.console) {
+            (Some(pipe), _) => pipe,
+            (None, Some(console)) => console.try_clone().step("duplicate the terminal")?.into(),
+            (None, None) => return Ok(()),
+        };
+        if !self.stdin_closed {
+            let both = OpenOptions::new().read(true).write(true).open(path);
+            self.stdin_holder = Some(both.at("open stdin", path)?);
+        }
+        let mut reading = OpenOptions::new();
+        reading.read(true).custom_flags(libc::O_NONBLOCK);
+        let fifo = reading.open(path).at("open stdin", path)?;
+        let from = copy::source(fifo).step("watch stdin")?;
+        let to = Target::new(target).step("watch the process's stdin")?;
+        self.stdin_copy = Some(tokio::spawn(copy::copy(from, to)));
+        Ok(())
     }
 
     fn open_output(&mut self, uri: &str) -> Result<OwnedFd> {
@@ -155,12 +181,7 @@ impl Stdio {
         }
         if let Some(output) = self.terminal_output.take() {
             let from = copy::source(duplicate()?.into()).step("watch the terminal")?;
-            self.copies.push(tokio::spawn(copy::copy(from, output)));
-        }
-        if let Some(input) = self.terminal_input.take() {
-            let from = copy::source(input).step("watch the terminal's stdin")?;
-            let to = Target::new(duplicate()?.into()).step("watch the terminal")?;
-            self.copies.push(tokio::spawn(copy::copy(from, to)));
+            self.output_copy = Some(tokio::spawn(copy::copy(from, output)));
         }
         self.console = Some(master);
         Ok(())
@@ -168,6 +189,7 @@ impl Stdio {
 
     /// The container sees the end of its input once the client has closed its side too.
     pub fn close_stdin(&mut self) {
+        self.stdin_closed = true;
         self.stdin_holder = None;
     }
 
@@ -199,17 +221,20 @@ impl Stdio {
         if let Some(log) = &mut self.log {
             log.flush(patience).await;
         }
-        if self.console.is_some() {
-            // The copy out of the terminal ends by itself when its slave is closed.
-            let ended = async {
-                if let Some(out) = self.copies.first_mut() {
-                    drop(out.await);
-                }
-            };
-            drop(tokio::time::timeout(patience, ended).await);
+        if let Some(copy) = &mut self.output_copy {
+            // It ends by itself when the terminal's slave is closed.
+            drop(tokio::time::timeout(patience, copy).await);
         }
-        let Stdio { log, copies, .. } = std::mem::take(self);
-        copies.iter().for_each(JoinHandle::abort);
+        let Stdio {
+            log,
+            output_copy,
+            stdin_copy,
+            ..
+        } = std::mem::take(self);
+        output_copy
+            .iter()
+            .chain(&stdin_copy)
+            .for_each(JoinHandle::abort);
         log
     }
 }
