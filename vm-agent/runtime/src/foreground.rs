@@ -144,7 +144,7 @@ fn copy_size(master: &OwnedFd) {
         ws_xpixel: 0,
         ws_ypixel: 0,
     };
-    if sys::ioctl_with(0, libc::TIOCGWINSZ as u64, &mut window).is_ok() {
+    if sys::ioctl_with(0, libc::TIOCGWINSZ, &mut window).is_ok() {
         let size = ConsoleSize {
             height: window.ws_row,
             width: window.ws_col,

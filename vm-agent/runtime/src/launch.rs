@@ -9,9 +9,6 @@ use crate::spec::Spec;
 use crate::sync::{Channel, Message};
 use crate::{init, sys};
 
-/// What a closure "returns" that ends in execve or _exit.
-pub type Never = std::convert::Infallible;
-
 /// Forks a child that runs `main` (which never returns) in the namespaces of the plan and inside
 /// the cgroup; returns its process number.
 pub fn spawn(
@@ -20,7 +17,7 @@ pub fn spawn(
     cgroup: Option<&OwnedFd>,
     ours: &Channel,
     theirs: Channel,
-    main: &dyn Fn(Channel) -> Never,
+    main: &dyn Fn(Channel),
 ) -> Result<i32> {
     // Joining or making these acts on the children of the one who does it.
     if let Some(join) = plan.joins(namespaces::PID)
@@ -38,7 +35,10 @@ pub fn spawn(
     let visited = Visit::begin(plan)?;
     let forked = fork(flags, cgroup);
     match forked? {
-        sys::Forked::Child => match main(theirs) {},
+        sys::Forked::Child => {
+            main(theirs);
+            sys::exit_now(1)
+        }
         sys::Forked::Parent { pid } => {
             visited.end()?;
             Ok(pid)
@@ -91,12 +91,15 @@ fn spawn_through_user_namespace(
     cgroup: Option<&OwnedFd>,
     ours: &Channel,
     theirs: Channel,
-    main: &dyn Fn(Channel) -> Never,
+    main: &dyn Fn(Channel),
 ) -> Result<i32> {
     match fork(0, cgroup)? {
         sys::Forked::Child => match join_and_fork(plan, flags) {
             Err(error) => init::report(&theirs, &error),
-            Ok(sys::Forked::Child) => match main(theirs) {},
+            Ok(sys::Forked::Child) => {
+                main(theirs);
+                sys::exit_now(1)
+            }
             Ok(sys::Forked::Parent { pid }) => {
                 let sent = theirs.send(&Message::Pid(pid));
                 sys::exit_now(i32::from(sent.is_err()));

@@ -144,7 +144,7 @@ pub fn loopback_up() -> Result<()> {
     request.ifr_name[0] = b'l' as libc::c_char;
     request.ifr_name[1] = b'o' as libc::c_char;
     request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_LOOPBACK | libc::IFF_RUNNING) as i16;
-    sys::ioctl_with(socket.as_raw_fd(), libc::SIOCSIFFLAGS as u64, &mut request)
+    sys::ioctl_with(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &mut request)
         .step(|| "bring up loopback".to_owned())
 }
 

@@ -53,9 +53,9 @@ pub fn open(root: BorrowedFd<'_>, size: Option<ConsoleSize>) -> Result<Terminal>
 fn prepare(master: OwnedFd, size: Option<ConsoleSize>) -> SysResult<Terminal> {
     let fd = master.as_raw_fd();
     let mut unlock: libc::c_int = 0;
-    sys::ioctl_with(fd, libc::TIOCSPTLCK as u64, &mut unlock)?;
+    sys::ioctl_with(fd, libc::TIOCSPTLCK, &mut unlock)?;
     let mut number: libc::c_uint = 0;
-    sys::ioctl_with(fd, libc::TIOCGPTN as u64, &mut number)?;
+    sys::ioctl_with(fd, libc::TIOCGPTN, &mut number)?;
     // By the master's descriptor, not by a name that somebody could have replaced.
     let flags = libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC;
     let slave = sys::ioctl_int(fd, TIOCGPTPEER, flags.into())?;
@@ -78,7 +78,7 @@ pub fn set_size(fd: i32, size: ConsoleSize) -> SysResult<()> {
         ws_xpixel: 0,
         ws_ypixel: 0,
     };
-    sys::ioctl_with(fd, libc::TIOCSWINSZ as u64, &mut window)
+    sys::ioctl_with(fd, libc::TIOCSWINSZ, &mut window)
 }
 
 impl Terminal {
@@ -96,7 +96,7 @@ impl Terminal {
         for fd in 0..3 {
             sys::dup2(self.slave.as_raw_fd(), fd).step(|| "duplicate terminal".to_owned())?;
         }
-        sys::ioctl_int(0, libc::TIOCSCTTY as u64, 0)
+        sys::ioctl_int(0, libc::TIOCSCTTY, 0)
             .step(|| "set controlling terminal".to_owned())
             .map(drop)
     }

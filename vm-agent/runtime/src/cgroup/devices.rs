@@ -156,10 +156,12 @@ pub fn program(rules: &[Rule]) -> Option<Vec<Instruction>> {
             && rule.minor.is_none()
             && rule.access == ALL_ACCESS
     };
-    // Nothing before the last rule that matches everything can matter.
-    let first = rules.iter().rposition(anything).unwrap_or(0);
-    let rules = &rules[first.min(rules.len())..];
-    if !rules.is_empty() && rules.iter().all(|rule| rule.allow) && anything(&rules[0]) {
+    // Nothing before the last rule that matches everything can matter, and that one is the answer
+    // for what no later rule names.
+    let last = rules.iter().rposition(anything);
+    let default = last.is_some_and(|index| rules[index].allow);
+    let rules = &rules[last.map_or(0, |index| index + 1)..];
+    if default && rules.iter().all(|rule| rule.allow) {
         return None;
     }
     let mut code = vec![
@@ -173,7 +175,7 @@ pub fn program(rules: &[Rule]) -> Option<Vec<Instruction>> {
     for rule in rules.iter().rev() {
         append_rule(rule, &mut code);
     }
-    code.extend([op(MOVE, 0, 0, 0), op(EXIT, 0, 0, 0)]);
+    code.extend([op(MOVE, 0, 0, u32::from(default)), op(EXIT, 0, 0, 0)]);
     Some(code)
 }
 
@@ -236,6 +238,21 @@ pub fn attach(cgroup: BorrowedFd<'_>, program: &[Instruction]) -> Result<()> {
 mod tests {
     use super::*;
 
+    /// The kernel's verifier refuses programs with instructions that nothing leads to.
+    fn assert_reachable(program: &[Instruction]) {
+        let mut reached = vec![false; program.len()];
+        reached[0] = true;
+        for (index, at) in program.iter().enumerate() {
+            assert!(reached[index], "instruction {index} cannot be reached");
+            if at.code == 0x05 || at.code & 7 == 6 {
+                reached[index + 1 + at.offset as usize] = true;
+            }
+            if at.code != 0x05 && at.code != EXIT {
+                reached[index + 1] = true;
+            }
+        }
+    }
+
     /// Runs a program for one request, as the kernel would.
     fn run(program: &[Instruction], kind: u32, access: u32, major: u32, minor: u32) -> bool {
         let context = [access << 16 | kind, major, minor];
@@ -277,6 +294,7 @@ mod tests {
                 {"allow":false,"type":"c","major":10,"minor":200,"access":"w"}]"#,
         );
         let program = program(&rules).unwrap();
+        assert_reachable(&program);
         for (kind, access, major, minor, granted) in [
             (CHAR, READ | WRITE, 1, 3, true),
             (BLOCK, READ | WRITE, 1, 3, false),
@@ -295,6 +313,7 @@ mod tests {
     #[test]
     fn defaults_are_always_there() {
         let program = program(&rules(&[DeviceRule::default()]).unwrap()).unwrap();
+        assert_reachable(&program);
         assert!(run(&program, CHAR, READ | WRITE, 1, 3));
         assert!(run(&program, CHAR, READ | WRITE, 136, 9));
         assert!(run(&program, BLOCK, MKNOD, 8, 0));
@@ -307,7 +326,12 @@ mod tests {
         let deny = r#"{"allow":false,"access":"rwm"}"#;
         assert!(program(&config(&format!("[{deny},{all}]"))).is_none());
         assert!(program(&config(&format!("[{all},{deny}]"))).is_some());
-        assert!(program(&[]).is_some());
+        assert_reachable(&program(&[]).unwrap());
+        let some = r#"{"allow":false,"type":"b","major":8,"access":"w"}"#;
+        let all_but_some = program(&config(&format!("[{all},{some}]"))).unwrap();
+        assert_reachable(&all_but_some);
+        assert!(run(&all_but_some, CHAR, WRITE, 8, 0) && run(&all_but_some, BLOCK, READ, 8, 0));
+        assert!(!run(&all_but_some, BLOCK, READ | WRITE, 8, 0));
     }
 
     #[test]
