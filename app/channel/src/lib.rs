@@ -17,6 +17,8 @@ mod listeners;
 #[cfg(unix)]
 pub mod relay;
 pub mod serial;
+#[cfg(target_os = "linux")]
+pub mod vsock;
 
 /// A byte stream to the guest; `shutdown` closes the writing direction only.
 pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}

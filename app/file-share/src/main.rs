@@ -7,6 +7,8 @@ mod caller_owns;
 #[cfg(target_os = "linux")]
 mod confine;
 #[cfg(target_os = "linux")]
+mod device;
+#[cfg(target_os = "linux")]
 mod lifeline;
 #[cfg(target_os = "linux")]
 mod serve;

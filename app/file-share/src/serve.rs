@@ -11,15 +11,14 @@ use std::time::Duration;
 use vhost::vhost_user::Listener;
 use vhost_user_backend::{Error as DaemonError, VhostUserDaemon};
 use virtiofsd::filesystem::{FileSystem, SerializableFileSystem};
-use virtiofsd::limits;
 use virtiofsd::passthrough::read_only::PassthroughFsRo;
 use virtiofsd::passthrough::{CachePolicy, Config, InodeFileHandlesMode, PassthroughFs};
 use virtiofsd::sandbox::{Error as JailError, SandboxMode};
 use virtiofsd::seccomp::{Error as FilterError, SeccompAction, enable_seccomp};
-use virtiofsd::vhost_user::{Error as BackendError, VhostUserFsBackendBuilder};
 use vm_memory::{GuestMemoryAtomic, GuestMemoryMmap};
 
 use crate::caller_owns::CallerOwns;
+use crate::device::Device;
 use crate::{Options, confine, lifeline};
 
 /// How long the guest may believe what it was told: changes on the host are seen after this at the latest.
@@ -40,7 +39,7 @@ pub enum ServeError {
     #[error("cannot make a socket to try the sandbox with: {0}")]
     Probe(io::Error),
     #[error("cannot allow enough open files: {0}")]
-    Descriptors(String),
+    Descriptors(nix::Error),
     #[error("cannot prepare the sandbox: {0}")]
     Prepare(io::Error),
     #[error("cannot enter the sandbox: {0}")]
@@ -51,8 +50,6 @@ pub enum ServeError {
     Capabilities(String),
     #[error("cannot open the folder: {0}")]
     Open(io::Error),
-    #[error("cannot make the virtiofs device: {0}")]
-    Device(BackendError),
     #[error("the vhost-user connection failed: {0}")]
     Connection(String),
 }
@@ -65,10 +62,12 @@ pub fn run(options: Options) -> Result<(), ServeError> {
     let parent = lifeline::parent();
     let mode = confine::choose(options.sandbox, &shared_dir);
     let listener = listen(&options)?;
-    let descriptors = limits::setup_rlimit_nofile(None).map_err(ServeError::Descriptors)?;
+    let descriptors = raise_descriptors().map_err(ServeError::Descriptors)?;
     let shared_dir = shared_dir
         .to_str()
         .ok_or_else(|| ServeError::Name(folder.clone()))?;
+    // Asked before the sandbox, in which everybody is root.
+    let root = nix::unistd::geteuid().is_root();
     let mut jail = confine::jail(shared_dir, mode);
     let mountinfo_prefix = jail.get_mountinfo_prefix().map_err(ServeError::Prepare)?;
     let listener = jail.enter(listener).map_err(ServeError::Sandbox)?;
@@ -79,7 +78,6 @@ pub fn run(options: Options) -> Result<(), ServeError> {
     if let Some(parent) = parent {
         lifeline::hold(parent);
     }
-    let root = nix::unistd::geteuid().is_root();
     let config = Config {
         entry_timeout: VALID,
         attr_timeout: VALID,
@@ -100,7 +98,7 @@ pub fn run(options: Options) -> Result<(), ServeError> {
         ..Config::default()
     };
     enable_seccomp(SeccompAction::Kill, false).map_err(ServeError::Filter)?;
-    if root {
+    if nix::unistd::geteuid().is_root() {
         drop_capabilities()?;
     }
     tracing::info!(
@@ -123,6 +121,15 @@ pub fn run(options: Options) -> Result<(), ServeError> {
     }
 }
 
+/// As many open files as this process may have; the guest gets what we do not need ourselves.
+fn raise_descriptors() -> nix::Result<u64> {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    let most = hard.min(1_000_000);
+    setrlimit(Resource::RLIMIT_NOFILE, most, hard)?;
+    Ok(most)
+}
+
 fn sandbox_name(mode: SandboxMode) -> &'static str {
     match mode {
         SandboxMode::Namespace => "namespaces and system call filter",
@@ -133,7 +140,11 @@ fn sandbox_name(mode: SandboxMode) -> &'static str {
 
 fn listen(options: &Options) -> Result<Listener, ServeError> {
     if let Some(path) = &options.socket {
-        return Listener::new(path, true).map_err(|e| ServeError::Listen(path.clone(), e));
+        // Only this user may connect.
+        let before = nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o177));
+        let listener = Listener::new(path, true);
+        nix::sys::stat::umask(before);
+        return listener.map_err(|e| ServeError::Listen(path.clone(), e));
     }
     if let Some(fd) = options.fd {
         // SAFETY: who passes a descriptor's number on the command line passes the descriptor with it.
@@ -161,13 +172,10 @@ fn serve<F>(files: F, mut listener: Listener) -> Result<(), ServeError>
 where
     F: FileSystem + SerializableFileSystem + Send + Sync + 'static,
 {
-    // The tag is left to QEMU: QEMU 7.1 to 8.0 crash when a backend offers one.
-    let backend = VhostUserFsBackendBuilder::default()
-        .build(CallerOwns(files))
-        .map_err(ServeError::Device)?;
+    let device = Device::new(CallerOwns(files));
     let memory = GuestMemoryAtomic::new(GuestMemoryMmap::new());
     let mut daemon =
-        VhostUserDaemon::new("longshore-file-share".to_owned(), Arc::new(backend), memory)
+        VhostUserDaemon::new("longshore-file-share".to_owned(), Arc::new(device), memory)
             .map_err(|e| ServeError::Connection(e.to_string()))?;
     daemon
         .start(&mut listener)
