@@ -9,6 +9,8 @@ use std::sync::Arc;
 use tracing::Instrument;
 
 /// What a part's `route` says of a request.
+// A request is passed on by value a few times and never stored: a box would only cost an allocation.
+#[allow(clippy::large_enum_variant)]
 pub enum Routed {
     Handled(BoxFuture<'static, ApiResult<ApiResponse>>),
     NotMine(ApiRequest),

@@ -83,9 +83,11 @@ impl Link {
     }
 }
 
-/// Tells the parent, or when it has gone (after `create`) the container's own stderr, as runc.
+/// Tells the parent. When it has gone (after `create`), and of a command that was found but that
+/// the kernel cannot execute, the container's own stderr hears it, with code 255, as from runc.
 pub fn report(channel: &Channel, error: &Error) -> ! {
-    if channel.send(&Message::Failed(error.to_string())).is_err() {
+    let at_command = matches!(error, Error::Exec { .. });
+    if at_command || channel.send(&Message::Failed(error.to_string())).is_err() {
         let _ = sys::write(2, format!("{error}\n").as_bytes());
         sys::exit_now(255);
     }
@@ -256,10 +258,21 @@ fn make_cwd(init: &Init<'_>, root: BorrowedFd<'_>) -> Result<()> {
     use rootfs::target::{Kind, open_or_create};
     let cwd = &init.process.cwd;
     sys::umask(0o022);
-    // What cannot be made (a file is in the way) shows when the directory is entered.
-    let _ = open_or_create(root, Path::new(cwd), Kind::Directory);
+    let made = open_or_create(root, Path::new(cwd), Kind::Directory).and_then(|directory| {
+        let mode = sys::fstat(directory.as_raw_fd())?.st_mode;
+        let is_directory = mode & libc::S_IFMT == libc::S_IFDIR;
+        if is_directory {
+            Ok(())
+        } else {
+            Err(crate::error::Errno(libc::ENOTDIR))
+        }
+    });
     sys::umask(0);
-    Ok(())
+    match made {
+        // An image's author may have chosen one that even root may not look at.
+        Err(crate::error::Errno(libc::EACCES)) => Ok(()),
+        result => result.step(|| format!("mkdir {cwd}")),
+    }
 }
 
 /// Through the host's /proc, still visible here: these files answer for the writer's namespaces.

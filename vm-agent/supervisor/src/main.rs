@@ -25,6 +25,8 @@ struct Arguments {
 fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
     longshore_trace::init("supervisor")?;
+    // Fails only when one is installed already.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     let listeners = Listeners::open(&arguments.address)?;
     let paths = Paths {
         root: arguments.root,

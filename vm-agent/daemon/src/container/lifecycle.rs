@@ -93,7 +93,10 @@ pub async fn stop_entry(
     send_signal(daemon, &container, number).await?;
     let ended = wait_until_ended(entry);
     let in_time = match u64::try_from(timeout) {
-        Err(_) => Ok(ended.await),
+        Err(_) => {
+            ended.await;
+            Ok(())
+        }
         Ok(seconds) => tokio::time::timeout(Duration::from_secs(seconds), ended).await,
     };
     if in_time.is_err() {

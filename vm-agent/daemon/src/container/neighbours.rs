@@ -173,11 +173,6 @@ pub async fn release_volumes(daemon: &Daemon, container: &Container, remove: boo
     }
 }
 
-/// Whether a start has to look whether volumes are new.
-pub fn copies_up(container: &Container) -> bool {
-    volumes(container).any(|point| point.copy_up)
-}
-
 /// Fills new volumes with what the image has at their places.
 pub async fn copy_up(daemon: &Daemon, container: &Container, rootfs: &Rootfs) -> ApiResult<()> {
     for point in volumes(container).filter(|point| point.copy_up) {

@@ -6,7 +6,7 @@ use super::spec::{self, Surroundings};
 use super::stdio::{self, Stdio};
 use super::store::Entry;
 use super::validate::Machine;
-use super::{exit, neighbours, snapshot};
+use super::{exit, neighbours, remove, snapshot};
 use crate::config::SNAPSHOTTER;
 use crate::error::{ApiError, ApiResult};
 use crate::state::Daemon;
@@ -78,6 +78,11 @@ pub async fn start(daemon: &Arc<Daemon>, entry: &Arc<Entry>) -> ApiResult<()> {
                 state.status = Status::Exited;
             }
         });
+    }
+    if started.is_err() && container.host_config.auto_remove {
+        // The client waits for the removal; it can begin when the caller lets the operation lock go.
+        let (daemon, entry) = (daemon.clone(), entry.clone());
+        tokio::spawn(async move { remove::automatically(&daemon, &entry).await });
     }
     started.map_err(|error| match exit_code_of(&error) {
         // Docker answers 400 for a command that cannot be run; the CLI exits with 127 or 126 by its words.

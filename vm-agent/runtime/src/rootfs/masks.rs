@@ -77,9 +77,9 @@ fn empty_directory(first: &mut Option<OwnedFd>) -> SysResult<OwnedFd> {
         return sys::open_tree(first.as_raw_fd(), c"", sys::OPEN_TREE_CLONE);
     }
     let options = [
+        (c"source", c"tmpfs"),
         (c"nr_blocks", c"1"),
         (c"nr_inodes", c"1"),
-        (c"mode", c"755"),
     ];
     let mount = sys::new_mount(c"tmpfs", &options, ATTR_RDONLY)?;
     *first = Some(sys::dup_at_least(mount.as_raw_fd(), 3)?);

@@ -1,1 +1,8 @@
 //! The client side of the OCI distribution specification.
+
+mod auth;
+mod client;
+pub mod reference;
+
+pub use auth::{Credentials, CredentialSource};
+pub use client::Registry;

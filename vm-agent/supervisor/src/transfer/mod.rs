@@ -1,3 +1,13 @@
 //! The transfer service: pull, push, import, export and tag, done here instead of in the client.
 
+mod client_stream;
+mod credentials;
+mod fetch;
+mod import;
+mod manifest;
+mod names;
+mod progress;
+mod pull;
 pub mod service;
+mod stage;
+mod unpack;

@@ -148,8 +148,9 @@ pub fn all(
     let dev_is_users = own.iter().any(|mount| destination(mount) == "/dev");
     mounts.retain(|mount| {
         let place = destination(mount);
-        !own.iter().any(|other| destination(other) == place)
-            && !(dev_is_users && place.starts_with("/dev/"))
+        let replaced = own.iter().any(|other| destination(other) == place);
+        let hidden = dev_is_users && place.starts_with("/dev/");
+        !replaced && !hidden
     });
     own.sort_by_key(|mount| destination(mount).matches('/').count());
     mounts.extend(own);

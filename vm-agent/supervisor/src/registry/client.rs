@@ -1,0 +1,204 @@
+//! One repository of a registry: manifests and blobs, with retries and authorization.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use reqwest::header::{ACCEPT, AUTHORIZATION, RANGE, WWW_AUTHENTICATE};
+use reqwest::{Method, Response, StatusCode};
+use tokio::sync::Mutex;
+
+use super::auth::{self, Challenge, Credentials, CredentialSource};
+use super::reference::Reference;
+use crate::digest::Digest;
+use crate::error::{Error, Result};
+
+/// Manifests that we understand, as an Accept header.
+const MANIFESTS: &str = "application/vnd.docker.distribution.manifest.v2+json, \
+    application/vnd.docker.distribution.manifest.list.v2+json, application/vnd.oci.image.manifest.v1+json, \
+    application/vnd.oci.image.index.v1+json, */*";
+/// A manifest is small; more is a mistake or an attack.
+pub const MANIFEST_LIMIT: usize = 8 * 1024 * 1024;
+const ATTEMPTS: u32 = 5;
+
+pub struct Registry {
+    http: reqwest::Client,
+    base: String,
+    host: String,
+    scope: String,
+    headers: Vec<(String, String)>,
+    source: Option<Arc<dyn CredentialSource>>,
+    authorization: Mutex<Option<String>>,
+}
+
+/// The innermost cause of a failed request: the outer ones only say that it failed.
+pub fn reason(error: &reqwest::Error) -> String {
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(next) = cause.source() {
+        cause = next;
+    }
+    cause.to_string()
+}
+
+impl Registry {
+    pub fn open(
+        reference: &Reference,
+        default_scheme: &str,
+        headers: Vec<(String, String)>,
+        source: Option<Arc<dyn CredentialSource>>,
+    ) -> Result<Self> {
+        let http = reqwest::Client::builder()
+            .connect_timeout(Duration::from_secs(30))
+            // No byte for this long: the connection is broken.
+            .read_timeout(Duration::from_secs(60))
+            .pool_max_idle_per_host(4)
+            .user_agent(concat!("longshore/", env!("CARGO_PKG_VERSION")))
+            .build()
+            .map_err(|e| Error::Other(format!("preparing a registry client: {}", reason(&e))))?;
+        let scheme = match default_scheme {
+            "" if reference.is_loopback() => "http",
+            "" => "https",
+            scheme @ ("http" | "https") => scheme,
+            other => return Err(Error::InvalidArgument(format!("scheme {other:?}"))),
+        };
+        Ok(Self {
+            http,
+            base: format!("{scheme}://{}/v2/{}", reference.api_host(), reference.repository),
+            host: reference.host.clone(),
+            scope: format!("repository:{}:pull", reference.repository),
+            headers,
+            source,
+            authorization: Mutex::default(),
+        })
+    }
+
+    /// Sends until an answer comes that is neither a passing failure nor a challenge that we can meet.
+    async fn send(&self, method: Method, url: &str, extra: &[(&str, String)]) -> Result<Response> {
+        let mut challenged = false;
+        let mut attempt = 1;
+        loop {
+            let mut request = self.http.request(method.clone(), url);
+            for (name, value) in &self.headers {
+                request = request.header(name, value);
+            }
+            for (name, value) in extra {
+                request = request.header(*name, value);
+            }
+            if let Some(authorization) = self.authorization.lock().await.as_ref() {
+                request = request.header(AUTHORIZATION, authorization);
+            }
+            let answer = match request.send().await {
+                Ok(answer) => answer,
+                // A refused connection is an answer; one that broke is worth another try.
+                Err(error) if attempt < ATTEMPTS && !error.is_connect() && !error.is_builder() => {
+                    tokio::time::sleep(Duration::from_millis(200) * 2u32.pow(attempt)).await;
+                    attempt += 1;
+                    continue;
+                }
+                Err(error) => {
+                    let verb = method.as_str();
+                    let verb = format!("{}{}", &verb[..1], verb[1..].to_lowercase());
+                    let why = reason(&error);
+                    return Err(Error::Unavailable(format!("failed to do request: {verb} {url:?}: {why}")));
+                }
+            };
+            let status = answer.status();
+            if status == StatusCode::UNAUTHORIZED && !challenged {
+                challenged = true;
+                if self.authorize(&answer).await? {
+                    continue;
+                }
+            }
+            let passing = status == StatusCode::TOO_MANY_REQUESTS || status.is_server_error();
+            if passing && attempt < ATTEMPTS {
+                let wait = answer.headers().get("retry-after").and_then(|v| v.to_str().ok()?.parse().ok());
+                let wait = wait.map_or(Duration::from_millis(200) * 2u32.pow(attempt), Duration::from_secs);
+                tokio::time::sleep(wait.min(Duration::from_secs(30))).await;
+                attempt += 1;
+                continue;
+            }
+            return Ok(answer);
+        }
+    }
+
+    async fn authorize(&self, answer: &Response) -> Result<bool> {
+        let headers: Vec<String> = answer
+            .headers()
+            .get_all(WWW_AUTHENTICATE)
+            .iter()
+            .filter_map(|value| value.to_str().ok().map(str::to_owned))
+            .collect();
+        let credentials = match &self.source {
+            Some(source) => source.credentials(&self.host, &headers).await?,
+            None => Credentials::Anonymous,
+        };
+        let challenges: Vec<Challenge> = headers.iter().map(|h| Challenge::parse(h)).collect();
+        let header = auth::answer(&self.http, &challenges, &self.scope, &credentials).await?;
+        let met = header.is_some();
+        *self.authorization.lock().await = header;
+        Ok(met)
+    }
+
+    fn check(&self, answer: Response, what: &str) -> Result<Response> {
+        let status = answer.status();
+        if status.is_success() {
+            return Ok(answer);
+        }
+        let url = answer.url().to_string();
+        Err(match status {
+            StatusCode::NOT_FOUND => Error::NotFound(what.to_owned()),
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Error::Shim {
+                code: tonic::Code::PermissionDenied,
+                message: format!(
+                    "{what}: pull access denied, repository does not exist or may require authorization: \
+                     unexpected status from request to {url}: {status}"
+                ),
+            },
+            _ => Error::Unavailable(format!("unexpected status from request to {url}: {status}")),
+        })
+    }
+
+    /// What a tag stands for now: media type and digest.
+    pub async fn resolve(&self, object: &str, name: &str) -> Result<(Option<String>, Digest, i64)> {
+        let url = format!("{}/manifests/{object}", self.base);
+        let accept = [(ACCEPT.as_str(), MANIFESTS.to_owned())];
+        let answer = self.send(Method::HEAD, &url, &accept).await?;
+        let answer = self.check(answer, name)?;
+        let text = |name: &str| {
+            answer.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned)
+        };
+        let size = text("content-length").and_then(|length| length.parse().ok()).unwrap_or(0);
+        if let Some(digest) = text("docker-content-digest") {
+            return Ok((text("content-type"), digest.parse()?, size));
+        }
+        // Some registries leave the digest out.
+        let (media_type, bytes) = self.manifest(object, name).await?;
+        Ok((media_type, Digest::of(&bytes), bytes.len() as i64))
+    }
+
+    pub async fn manifest(&self, object: &str, name: &str) -> Result<(Option<String>, Vec<u8>)> {
+        let url = format!("{}/manifests/{object}", self.base);
+        let accept = [(ACCEPT.as_str(), MANIFESTS.to_owned())];
+        let answer = self.send(Method::GET, &url, &accept).await?;
+        let mut answer = self.check(answer, name)?;
+        let media_type =
+            answer.headers().get("content-type").and_then(|v| v.to_str().ok()).map(str::to_owned);
+        let mut bytes = Vec::new();
+        while let Some(chunk) = answer.chunk().await.map_err(|e| Error::Unavailable(reason(&e)))? {
+            bytes.extend_from_slice(&chunk);
+            if bytes.len() > MANIFEST_LIMIT {
+                return Err(Error::InvalidArgument(format!("manifest of {name} is too large")));
+            }
+        }
+        Ok((media_type, bytes))
+    }
+
+    /// A blob from an offset on. Says where the answer really starts: not every server knows ranges.
+    pub async fn blob(&self, digest: &Digest, offset: u64) -> Result<(Response, u64)> {
+        let url = format!("{}/blobs/{digest}", self.base);
+        let range = [(RANGE.as_str(), format!("bytes={offset}-"))];
+        let answer = self.send(Method::GET, &url, if offset > 0 { &range } else { &[] }).await?;
+        let answer = self.check(answer, &format!("content {digest}"))?;
+        let start = if answer.status() == StatusCode::PARTIAL_CONTENT { offset } else { 0 };
+        Ok((answer, start))
+    }
+}

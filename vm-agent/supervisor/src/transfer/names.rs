@@ -1,0 +1,82 @@
+//! The names under which a transfer stores images.
+
+use std::collections::HashMap;
+
+use longshore_supervisor_api::types::transfer::ImageStore;
+
+pub const NAME_ANNOTATION: &str = "io.containerd.image.name";
+const TAG_ANNOTATION: &str = "org.opencontainers.image.ref.name";
+
+/// The names of one imported manifest: from its annotations, as the client's references allow.
+pub fn imported(
+    store: &ImageStore,
+    annotations: &HashMap<String, String>,
+    digest: &str,
+) -> Vec<String> {
+    let full = annotations.get(NAME_ANNOTATION).filter(|name| !name.is_empty());
+    let tag = annotations.get(TAG_ANNOTATION).filter(|tag| !tag.is_empty());
+    if !store.name.is_empty() {
+        return vec![store.name.clone()];
+    }
+    if store.extra_references.is_empty() {
+        return full.or(tag.filter(|tag| tag.contains('/'))).cloned().into_iter().collect();
+    }
+    let mut names = Vec::new();
+    for reference in &store.extra_references {
+        let mut add = |name: String| {
+            if !names.contains(&name) {
+                names.push(name);
+            }
+        };
+        let named = full.cloned().or_else(|| {
+            let tag = tag?;
+            let is_full = tag.contains('/') || tag.contains(':');
+            Some(if is_full { tag.clone() } else { format!("{}:{tag}", reference.name) })
+        });
+        let is_named = reference.is_prefix && named.is_some();
+        if let Some(name) = named.filter(|_| reference.is_prefix) {
+            add(name);
+        }
+        if !reference.is_prefix && !reference.name.is_empty() && !reference.add_digest {
+            add(reference.name.clone());
+        }
+        if reference.add_digest && !(is_named && reference.skip_named_digest) {
+            add(format!("{}@{digest}", reference.name));
+        }
+    }
+    names
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use longshore_supervisor_api::types::transfer::ImageReference;
+
+    #[test]
+    fn names_of_an_import() {
+        let prefix = |add_digest, skip_named_digest| ImageReference {
+            name: "import".into(),
+            is_prefix: true,
+            add_digest,
+            skip_named_digest,
+            ..ImageReference::default()
+        };
+        let full = (NAME_ANNOTATION, "docker.io/library/a:1");
+        let tag = (TAG_ANNOTATION, "1");
+        let cases: &[(&[ImageReference], &[(&str, &str)], &[&str])] = &[
+            (&[], &[full, tag], &["docker.io/library/a:1"]),
+            (&[], &[tag], &[]),
+            (&[prefix(false, false)], &[full], &["docker.io/library/a:1"]),
+            (&[prefix(false, false)], &[tag], &["import:1"]),
+            (&[prefix(true, true)], &[], &["import@sha256:x"]),
+            (&[prefix(true, true)], &[tag], &["import:1"]),
+            (&[prefix(true, false)], &[tag], &["import:1", "import@sha256:x"]),
+        ];
+        for (references, annotations, expected) in cases {
+            let store = ImageStore { extra_references: references.to_vec(), ..Default::default() };
+            let annotations =
+                annotations.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect();
+            assert_eq!(imported(&store, &annotations, "sha256:x"), *expected);
+        }
+    }
+}
