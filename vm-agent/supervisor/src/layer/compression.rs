@@ -46,7 +46,10 @@ impl<R: Read> Peeked<R> {
     fn new(mut rest: R) -> io::Result<Self> {
         let mut first = Vec::with_capacity(PEEK);
         (&mut rest).take(PEEK as u64).read_to_end(&mut first)?;
-        Ok(Self { first: io::Cursor::new(first), rest })
+        Ok(Self {
+            first: io::Cursor::new(first),
+            rest,
+        })
     }
 }
 
@@ -72,11 +75,17 @@ mod tests {
         let zstd = zstd::encode_all(&b"hello"[..], 1).unwrap();
         for bytes in [b"hello".to_vec(), gzip, zstd] {
             let mut text = String::new();
-            decompress(&bytes[..]).unwrap().read_to_string(&mut text).unwrap();
+            decompress(&bytes[..])
+                .unwrap()
+                .read_to_string(&mut text)
+                .unwrap();
             assert_eq!(text, "hello");
         }
         let mut nothing = Vec::new();
-        decompress(&b""[..]).unwrap().read_to_end(&mut nothing).unwrap();
+        decompress(&b""[..])
+            .unwrap()
+            .read_to_end(&mut nothing)
+            .unwrap();
         assert!(nothing.is_empty());
     }
 }

@@ -16,7 +16,10 @@ use crate::error::{IoStep, Result};
 
 /// Writes the upper folder of an overlay, or a whole root, as a layer's archive.
 pub fn pack(folder: &Path, output: impl Write) -> Result<()> {
-    let mut packer = Packer { builder: Builder::new(output), links: HashMap::new() };
+    let mut packer = Packer {
+        builder: Builder::new(output),
+        links: HashMap::new(),
+    };
     packer.children(folder, Path::new(""))?;
     packer.builder.finish().step(|| "ending a layer".into())
 }
@@ -31,13 +34,17 @@ impl<W: Write> Packer<W> {
     fn children(&mut self, folder: &Path, inside: &Path) -> Result<()> {
         let step = || format!("packing {}", folder.display());
         let entries = std::fs::read_dir(folder).step(step)?;
-        let mut names: Vec<OsString> =
-            entries.map(|entry| entry.map(|e| e.file_name())).collect::<io::Result<_>>().step(step)?;
+        let mut names: Vec<OsString> = entries
+            .map(|entry| entry.map(|e| e.file_name()))
+            .collect::<io::Result<_>>()
+            .step(step)?;
         // The same content gives the same layer.
         names.sort();
         for name in names {
             let (path, inside) = (folder.join(&name), inside.join(&name));
-            let is_folder = self.one(&path, &inside).step(|| format!("packing {}", path.display()))?;
+            let is_folder = self
+                .one(&path, &inside)
+                .step(|| format!("packing {}", path.display()))?;
             if is_folder {
                 self.children(&path, &inside)?;
             }
@@ -86,13 +93,18 @@ impl<W: Write> Packer<W> {
             }
         } else if kind.is_symlink() {
             header.set_entry_type(EntryType::Symlink);
-            self.builder.append_link(&mut header, inside, std::fs::read_link(path)?)?;
+            self.builder
+                .append_link(&mut header, inside, std::fs::read_link(path)?)?;
         } else if kind.is_file() {
             header.set_entry_type(EntryType::Regular);
             header.set_size(metadata.len());
             // A file that grows or shrinks meanwhile must not spoil the archive.
             let file = File::open(path)?.take(metadata.len());
-            self.builder.append_data(&mut header, inside, file.chain(io::repeat(0)).take(metadata.len()))?;
+            self.builder.append_data(
+                &mut header,
+                inside,
+                file.chain(io::repeat(0)).take(metadata.len()),
+            )?;
         } else {
             let entry = match () {
                 () if kind.is_char_device() => EntryType::Char,
@@ -124,13 +136,17 @@ impl<W: Write> Packer<W> {
             if name == OPAQUE_XATTR {
                 opaque = xattr::get(handle, &name)?.as_deref() == Some(b"y");
             }
-            if name == "security.capability" || name.starts_with("user.") && !name.starts_with("user.overlay.") {
+            if name == "security.capability"
+                || name.starts_with("user.") && !name.starts_with("user.overlay.")
+            {
                 let value = xattr::get(handle, &name)?.unwrap_or_default();
                 records.push((format!("SCHILY.xattr.{name}"), value));
             }
         }
         if !records.is_empty() {
-            let pairs = records.iter().map(|(name, value)| (name.as_str(), value.as_slice()));
+            let pairs = records
+                .iter()
+                .map(|(name, value)| (name.as_str(), value.as_slice()));
             self.builder.append_pax_extensions(pairs)?;
         }
         Ok(opaque)
@@ -139,5 +155,9 @@ impl<W: Write> Packer<W> {
 
 fn open_handle(path: &Path) -> io::Result<OwnedFd> {
     let flags = libc::O_PATH | libc::O_NOFOLLOW;
-    Ok(std::fs::OpenOptions::new().read(true).custom_flags(flags).open(path)?.into())
+    Ok(std::fs::OpenOptions::new()
+        .read(true)
+        .custom_flags(flags)
+        .open(path)?
+        .into())
 }

@@ -13,8 +13,8 @@ use std::path::{Component, Path, PathBuf};
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag, openat2};
 use nix::sys::stat::{FchmodatFlags, FileStat, Mode, SFlag, fchmodat, fstatat, mkdirat, mknodat};
-use nix::unistd::{LinkatFlags, UnlinkatFlags, fchownat, linkat, symlinkat, unlinkat};
 use nix::unistd::{Gid, Uid};
+use nix::unistd::{LinkatFlags, UnlinkatFlags, fchownat, linkat, symlinkat, unlinkat};
 
 /// A root folder, and the folder that was used last: entries come folder by folder.
 pub struct Place {
@@ -51,7 +51,10 @@ fn split(path: &Path) -> Option<(&Path, &OsStr)> {
 impl Place {
     pub fn open(root: &Path) -> io::Result<Self> {
         let root = File::open(root)?;
-        Ok(Self { root: root.into(), last: None })
+        Ok(Self {
+            root: root.into(),
+            last: None,
+        })
     }
 
     /// The folder at `path`; `None` when there is none.
@@ -87,7 +90,8 @@ impl Place {
             }
             made(path);
         }
-        self.folder(path)?.ok_or_else(|| io::ErrorKind::NotFound.into())
+        self.folder(path)?
+            .ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
     /// Runs `make` in the folder of `path`. What is in the way (an entry may come twice) is removed first.
@@ -115,7 +119,9 @@ impl Place {
         let Some((parent, name)) = split(path) else {
             return Ok(Some(nix::sys::stat::fstat(&self.root)?));
         };
-        let Some(folder) = self.folder(parent)? else { return Ok(None) };
+        let Some(folder) = self.folder(parent)? else {
+            return Ok(None);
+        };
         match fstatat(folder.as_fd(), name, AtFlags::AT_SYMLINK_NOFOLLOW) {
             Ok(stat) => Ok(Some(stat)),
             Err(Errno::ENOENT) => Ok(None),
@@ -125,17 +131,30 @@ impl Place {
 
     /// Opens the thing itself at `path`, never what it links to, only to name it.
     pub fn handle(&mut self, path: &Path) -> io::Result<OwnedFd> {
-        let Some((parent, name)) = split(path) else { return self.root.try_clone() };
+        let Some((parent, name)) = split(path) else {
+            return self.root.try_clone();
+        };
         let folder = self.folder(parent)?.ok_or(io::ErrorKind::NotFound)?;
         let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW;
         Ok(openat2(folder.as_fd(), name, inside(flags))?)
     }
 
-    pub fn link(&mut self, target: &Path, path: &Path, made: &mut dyn FnMut(&Path)) -> io::Result<()> {
+    pub fn link(
+        &mut self,
+        target: &Path,
+        path: &Path,
+        made: &mut dyn FnMut(&Path),
+    ) -> io::Result<()> {
         let target = self.handle(target)?;
         let by_fd = fd_path(&target);
         self.make(path, made, |folder, name| {
-            linkat(nix::fcntl::AT_FDCWD, by_fd.as_c_str(), folder, name, LinkatFlags::AT_SYMLINK_FOLLOW)
+            linkat(
+                nix::fcntl::AT_FDCWD,
+                by_fd.as_c_str(),
+                folder,
+                name,
+                LinkatFlags::AT_SYMLINK_FOLLOW,
+            )
         })
     }
 
@@ -144,7 +163,13 @@ impl Place {
         match split(path) {
             Some((parent, name)) => {
                 let folder = self.folder(parent)?.ok_or(io::ErrorKind::NotFound)?;
-                fchownat(folder, name, Some(uid), Some(gid), AtFlags::AT_SYMLINK_NOFOLLOW)?;
+                fchownat(
+                    folder,
+                    name,
+                    Some(uid),
+                    Some(gid),
+                    AtFlags::AT_SYMLINK_NOFOLLOW,
+                )?;
             }
             None => nix::unistd::fchown(&self.root, Some(uid), Some(gid))?,
         }
@@ -184,7 +209,8 @@ pub fn fd_path(fd: &OwnedFd) -> CString {
 }
 
 pub fn create_file(folder: &OwnedFd, name: &OsStr) -> nix::Result<File> {
-    let flags = OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_WRONLY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    let flags =
+        OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_WRONLY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
     nix::fcntl::openat(folder, name, flags, Mode::from_bits_truncate(0o600)).map(File::from)
 }
 
@@ -232,7 +258,10 @@ fn remove(folder: &OwnedFd, name: &OsStr) -> nix::Result<()> {
         .map(|entry| entry.file_name().to_owned())
         .filter(|name: &CString| !matches!(name.to_bytes(), b"." | b".."))
         .collect();
-    let fd = dir.as_fd().try_clone_to_owned().map_err(|_| Errno::EMFILE)?;
+    let fd = dir
+        .as_fd()
+        .try_clone_to_owned()
+        .map_err(|_| Errno::EMFILE)?;
     for name in names {
         let name: &CStr = &name;
         remove(&fd, OsStr::from_bytes(name.to_bytes()))?;

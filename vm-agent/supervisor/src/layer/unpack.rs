@@ -46,9 +46,13 @@ pub fn unpack(archive: impl Read, folder: &Path) -> Result<Deferred> {
         count += 1;
         if path.as_os_str().len() > MAX_PATH || count > MAX_ENTRIES {
             let short: String = path.to_string_lossy().chars().take(80).collect();
-            return Err(Error::InvalidArgument(format!("layer entry {short:?} is out of bounds")));
+            return Err(Error::InvalidArgument(format!(
+                "layer entry {short:?} is out of bounds"
+            )));
         }
-        unpacker.entry(&mut entry, &path).step(|| format!("unpacking {}", path.display()))?;
+        unpacker
+            .entry(&mut entry, &path)
+            .step(|| format!("unpacking {}", path.display()))?;
     }
     unpacker.finish()
 }
@@ -102,10 +106,17 @@ impl Unpacker {
                     EntryType::Block => (SFlag::S_IFBLK, makedev(major.into(), minor.into())),
                     _ => (SFlag::S_IFIFO, 0),
                 };
-                self.make(&path, |folder, name| place::create_node(folder, name, flag, device))?;
+                self.make(&path, |folder, name| {
+                    place::create_node(folder, name, flag, device)
+                })?;
             }
             EntryType::XGlobalHeader => return Ok(()),
-            _ => return Err(io::Error::new(io::ErrorKind::InvalidData, format!("tar entry type {kind:?}"))),
+            _ => {
+                return Err(io::Error::new(
+                    io::ErrorKind::InvalidData,
+                    format!("tar entry type {kind:?}"),
+                ));
+            }
         }
         self.attributes(entry, &path, kind)
     }
@@ -116,7 +127,8 @@ impl Unpacker {
         make: impl Fn(&std::os::fd::OwnedFd, &OsStr) -> nix::Result<T>,
     ) -> io::Result<T> {
         let implied = &mut self.deferred.implied;
-        self.place.make(path, &mut |made| implied.push(made.to_owned()), make)
+        self.place
+            .make(path, &mut |made| implied.push(made.to_owned()), make)
     }
 
     fn folder(&mut self, path: &Path) -> io::Result<()> {
@@ -155,7 +167,8 @@ impl Unpacker {
         match self.place.stat(&target)? {
             Some(stat) if !place::is_whiteout(&stat) => {
                 let implied = &mut self.deferred.implied;
-                self.place.link(&target, path, &mut |made| implied.push(made.to_owned()))
+                self.place
+                    .link(&target, path, &mut |made| implied.push(made.to_owned()))
             }
             _ => {
                 self.deferred.links.push((path.to_owned(), target));
@@ -174,7 +187,11 @@ impl Unpacker {
     }
 
     fn opaque(&mut self, path: &Path) -> io::Result<()> {
-        if self.place.stat(path)?.is_none_or(|stat| !place::is_folder(&stat)) {
+        if self
+            .place
+            .stat(path)?
+            .is_none_or(|stat| !place::is_folder(&stat))
+        {
             self.make(path, place::create_folder)?;
             self.deferred.implied.push(path.to_owned());
         }
@@ -192,7 +209,8 @@ impl Unpacker {
         let header = entry.header();
         let (uid, gid) = (header.uid()?, header.gid()?);
         let (mode, time) = (header.mode()?, header.mtime()? as i64);
-        if (uid, gid) != (0, 0) || !nix::unistd::geteuid().is_root() || path.as_os_str().is_empty() {
+        if (uid, gid) != (0, 0) || !nix::unistd::geteuid().is_root() || path.as_os_str().is_empty()
+        {
             self.place.set_owner(path, uid, gid)?;
         }
         if kind != EntryType::Symlink {
@@ -209,12 +227,16 @@ impl Unpacker {
 
     /// PAX records `SCHILY.xattr.NAME`. Those of overlayfs itself are not the archive's to set.
     fn extended<R: Read>(&mut self, entry: &mut Entry<'_, R>, path: &Path) -> io::Result<()> {
-        let Some(extensions) = entry.pax_extensions()? else { return Ok(()) };
+        let Some(extensions) = entry.pax_extensions()? else {
+            return Ok(());
+        };
         let mut handle = None;
         for extension in extensions {
             let extension = extension?;
             let Ok(name) = extension.key() else { continue };
-            let Some(name) = name.strip_prefix("SCHILY.xattr.") else { continue };
+            let Some(name) = name.strip_prefix("SCHILY.xattr.") else {
+                continue;
+            };
             if name.starts_with("trusted.overlay.") || name.starts_with("user.overlay.") {
                 continue;
             }
@@ -224,7 +246,11 @@ impl Unpacker {
             let Some(handle) = &handle else { continue };
             match xattr::set(handle, name, extension.value_bytes()) {
                 // Not every file system keeps every kind; a link cannot have user attributes.
-                Err(error) if matches!(error.raw_os_error(), Some(libc::EOPNOTSUPP | libc::EPERM | libc::ELOOP)) => {}
+                Err(error)
+                    if matches!(
+                        error.raw_os_error(),
+                        Some(libc::EOPNOTSUPP | libc::EPERM | libc::ELOOP)
+                    ) => {}
                 other => other?,
             }
         }
@@ -254,7 +280,9 @@ pub fn settle(deferred: &Deferred, folder: &Path, below: &[PathBuf]) -> Result<(
     let mut place = Place::open(folder).step(|| format!("opening {}", folder.display()))?;
     for path in &deferred.implied {
         for layer in &mut lower {
-            let found = layer.stat(path).step(|| format!("looking at {}", path.display()))?;
+            let found = layer
+                .stat(path)
+                .step(|| format!("looking at {}", path.display()))?;
             let Some(stat) = found else { continue };
             if place::is_folder(&stat) {
                 place
@@ -278,18 +306,26 @@ pub fn settle(deferred: &Deferred, folder: &Path, below: &[PathBuf]) -> Result<(
 /// Copies a file of a lower layer, as overlayfs does before a hard link is made to it.
 fn copy_up(place: &mut Place, lower: &mut [Place], below: &[PathBuf], path: &Path) -> Result<()> {
     let step = || format!("copying {} from a layer below", path.display());
-    if place.stat(path).step(step)?.is_some_and(|stat| !place::is_whiteout(&stat)) {
+    if place
+        .stat(path)
+        .step(step)?
+        .is_some_and(|stat| !place::is_whiteout(&stat))
+    {
         return Ok(());
     }
     for layer in lower.iter_mut().take(below.len()) {
-        let Some(stat) = layer.stat(path).step(step)? else { continue };
+        let Some(stat) = layer.stat(path).step(step)? else {
+            continue;
+        };
         if stat.st_mode & libc::S_IFMT != libc::S_IFREG {
             break;
         }
         let source = layer.handle(path).step(step)?;
         let named = place::fd_path(&source);
         let mut source = std::fs::File::open(OsStr::from_bytes(named.as_bytes())).step(step)?;
-        let mut target = place.make(path, &mut |_| {}, place::create_file).step(step)?;
+        let mut target = place
+            .make(path, &mut |_| {}, place::create_file)
+            .step(step)?;
         io::copy(&mut source, &mut target).step(step)?;
         return place
             .set_owner(path, stat.st_uid.into(), stat.st_gid.into())
@@ -297,5 +333,8 @@ fn copy_up(place: &mut Place, lower: &mut [Place], below: &[PathBuf], path: &Pat
             .and_then(|()| place.set_time(path, stat.st_mtime))
             .step(step);
     }
-    Err(Error::InvalidArgument(format!("hard link to {}, which no layer has", path.display())))
+    Err(Error::InvalidArgument(format!(
+        "hard link to {}, which no layer has",
+        path.display()
+    )))
 }

@@ -7,14 +7,24 @@ use std::os::fd::OwnedFd;
 use super::place::fd_path;
 
 fn check(result: isize) -> io::Result<usize> {
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result as usize) }
+    if result < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(result as usize)
+    }
 }
 
 pub fn set(fd: &OwnedFd, name: &str, value: &[u8]) -> io::Result<()> {
     let (path, name) = (fd_path(fd), CString::new(name)?);
     // SAFETY: both names are NUL-terminated and the value's length is its own.
     let result = unsafe {
-        libc::setxattr(path.as_ptr(), name.as_ptr(), value.as_ptr().cast(), value.len(), 0)
+        libc::setxattr(
+            path.as_ptr(),
+            name.as_ptr(),
+            value.as_ptr().cast(),
+            value.len(),
+            0,
+        )
     };
     check(result as isize).map(|_| ())
 }
@@ -24,7 +34,12 @@ pub fn get(fd: &OwnedFd, name: &str) -> io::Result<Option<Vec<u8>>> {
     let mut value = vec![0; 64 * 1024];
     // SAFETY: both names are NUL-terminated and the buffer's length is its own.
     let result = unsafe {
-        libc::getxattr(path.as_ptr(), name.as_ptr(), value.as_mut_ptr().cast(), value.len())
+        libc::getxattr(
+            path.as_ptr(),
+            name.as_ptr(),
+            value.as_mut_ptr().cast(),
+            value.len(),
+        )
     };
     match check(result) {
         Ok(length) => {
@@ -47,5 +62,9 @@ pub fn list(fd: &OwnedFd) -> io::Result<Vec<String>> {
         other => other?,
     };
     let text = String::from_utf8_lossy(&names[..length]).into_owned();
-    Ok(text.split('\0').filter(|name| !name.is_empty()).map(str::to_owned).collect())
+    Ok(text
+        .split('\0')
+        .filter(|name| !name.is_empty())
+        .map(str::to_owned)
+        .collect())
 }

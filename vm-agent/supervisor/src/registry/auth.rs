@@ -10,7 +10,10 @@ use crate::error::{Error, Result};
 #[derive(Clone, Debug)]
 pub enum Credentials {
     Anonymous,
-    Basic { username: String, secret: String },
+    Basic {
+        username: String,
+        secret: String,
+    },
     /// An identity (refresh) token.
     Refresh(String),
     /// A whole `Authorization` header.
@@ -43,11 +46,17 @@ impl Challenge {
             parameters.push((name.trim().to_ascii_lowercase(), value.to_owned()));
             rest = tail.trim_start_matches([',', ' ']);
         }
-        Self { scheme: scheme.to_ascii_lowercase(), parameters }
+        Self {
+            scheme: scheme.to_ascii_lowercase(),
+            parameters,
+        }
     }
 
     fn parameter(&self, name: &str) -> Option<&str> {
-        self.parameters.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_str())
+        self.parameters
+            .iter()
+            .find(|(n, _)| n == name)
+            .map(|(_, value)| value.as_str())
     }
 }
 
@@ -90,7 +99,9 @@ async fn token(
     credentials: &Credentials,
 ) -> Result<String> {
     let failed = |what: String| Error::Other(format!("failed to fetch a token: {what}"));
-    let realm = challenge.parameter("realm").ok_or_else(|| failed("no realm".into()))?;
+    let realm = challenge
+        .parameter("realm")
+        .ok_or_else(|| failed("no realm".into()))?;
     let mut url = reqwest::Url::parse(realm).map_err(|e| failed(format!("{realm}: {e}")))?;
     let service = challenge.parameter("service").unwrap_or_default();
     let scope = challenge.parameter("scope").unwrap_or(scope);
@@ -106,7 +117,9 @@ async fn token(
             .header("Content-Type", "application/x-www-form-urlencoded")
             .body(form.query().unwrap_or_default().to_owned())
     } else {
-        url.query_pairs_mut().append_pair("service", service).append_pair("scope", scope);
+        url.query_pairs_mut()
+            .append_pair("service", service)
+            .append_pair("scope", scope);
         let request = http.get(url.clone());
         match credentials {
             Credentials::Basic { username, secret } => {
@@ -115,13 +128,25 @@ async fn token(
             _ => request,
         }
     };
-    let answer = request.send().await.map_err(|e| failed(super::client::reason(&e)))?;
+    let answer = request
+        .send()
+        .await
+        .map_err(|e| failed(super::client::reason(&e)))?;
     if !answer.status().is_success() {
-        return Err(failed(format!("unexpected status from GET request to {url}: {}", answer.status())));
+        return Err(failed(format!(
+            "unexpected status from GET request to {url}: {}",
+            answer.status()
+        )));
     }
-    let body = answer.bytes().await.map_err(|e| failed(super::client::reason(&e)))?;
+    let body = answer
+        .bytes()
+        .await
+        .map_err(|e| failed(super::client::reason(&e)))?;
     let answer: TokenAnswer = serde_json::from_slice(&body).map_err(|e| failed(e.to_string()))?;
-    let token = answer.token.or(answer.access_token).ok_or_else(|| failed("no token".into()))?;
+    let token = answer
+        .token
+        .or(answer.access_token)
+        .ok_or_else(|| failed("no token".into()))?;
     Ok(format!("Bearer {token}"))
 }
 
@@ -136,7 +161,10 @@ mod tests {
         assert_eq!(parsed.scheme, "bearer");
         assert_eq!(parsed.parameter("realm"), Some("https://a/token"));
         assert_eq!(parsed.parameter("scope"), Some("repository:x:pull,push"));
-        assert_eq!(Challenge::parse("Basic realm=x, charset=utf-8").parameter("charset"), Some("utf-8"));
+        assert_eq!(
+            Challenge::parse("Basic realm=x, charset=utf-8").parameter("charset"),
+            Some("utf-8")
+        );
         assert_eq!(Challenge::parse("Negotiate").scheme, "negotiate");
     }
 }

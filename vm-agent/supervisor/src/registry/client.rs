@@ -7,7 +7,7 @@ use reqwest::header::{ACCEPT, AUTHORIZATION, RANGE, WWW_AUTHENTICATE};
 use reqwest::{Method, Response, StatusCode};
 use tokio::sync::Mutex;
 
-use super::auth::{self, Challenge, Credentials, CredentialSource};
+use super::auth::{self, Challenge, CredentialSource, Credentials};
 use super::reference::Reference;
 use crate::digest::Digest;
 use crate::error::{Error, Result};
@@ -62,7 +62,11 @@ impl Registry {
         };
         Ok(Self {
             http,
-            base: format!("{scheme}://{}/v2/{}", reference.api_host(), reference.repository),
+            base: format!(
+                "{scheme}://{}/v2/{}",
+                reference.api_host(),
+                reference.repository
+            ),
             host: reference.host.clone(),
             scope: format!("repository:{}:pull", reference.repository),
             headers,
@@ -98,7 +102,9 @@ impl Registry {
                     let verb = method.as_str();
                     let verb = format!("{}{}", &verb[..1], verb[1..].to_lowercase());
                     let why = reason(&error);
-                    return Err(Error::Unavailable(format!("failed to do request: {verb} {url:?}: {why}")));
+                    return Err(Error::Unavailable(format!(
+                        "failed to do request: {verb} {url:?}: {why}"
+                    )));
                 }
             };
             let status = answer.status();
@@ -110,8 +116,14 @@ impl Registry {
             }
             let passing = status == StatusCode::TOO_MANY_REQUESTS || status.is_server_error();
             if passing && attempt < ATTEMPTS {
-                let wait = answer.headers().get("retry-after").and_then(|v| v.to_str().ok()?.parse().ok());
-                let wait = wait.map_or(Duration::from_millis(200) * 2u32.pow(attempt), Duration::from_secs);
+                let wait = answer
+                    .headers()
+                    .get("retry-after")
+                    .and_then(|v| v.to_str().ok()?.parse().ok());
+                let wait = wait.map_or(
+                    Duration::from_millis(200) * 2u32.pow(attempt),
+                    Duration::from_secs,
+                );
                 tokio::time::sleep(wait.min(Duration::from_secs(30))).await;
                 attempt += 1;
                 continue;
@@ -164,9 +176,15 @@ impl Registry {
         let answer = self.send(Method::HEAD, &url, &accept).await?;
         let answer = self.check(answer, name)?;
         let text = |name: &str| {
-            answer.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned)
+            answer
+                .headers()
+                .get(name)
+                .and_then(|value| value.to_str().ok())
+                .map(str::to_owned)
         };
-        let size = text("content-length").and_then(|length| length.parse().ok()).unwrap_or(0);
+        let size = text("content-length")
+            .and_then(|length| length.parse().ok())
+            .unwrap_or(0);
         if let Some(digest) = text("docker-content-digest") {
             return Ok((text("content-type"), digest.parse()?, size));
         }
@@ -180,13 +198,22 @@ impl Registry {
         let accept = [(ACCEPT.as_str(), MANIFESTS.to_owned())];
         let answer = self.send(Method::GET, &url, &accept).await?;
         let mut answer = self.check(answer, name)?;
-        let media_type =
-            answer.headers().get("content-type").and_then(|v| v.to_str().ok()).map(str::to_owned);
+        let media_type = answer
+            .headers()
+            .get("content-type")
+            .and_then(|v| v.to_str().ok())
+            .map(str::to_owned);
         let mut bytes = Vec::new();
-        while let Some(chunk) = answer.chunk().await.map_err(|e| Error::Unavailable(reason(&e)))? {
+        while let Some(chunk) = answer
+            .chunk()
+            .await
+            .map_err(|e| Error::Unavailable(reason(&e)))?
+        {
             bytes.extend_from_slice(&chunk);
             if bytes.len() > MANIFEST_LIMIT {
-                return Err(Error::InvalidArgument(format!("manifest of {name} is too large")));
+                return Err(Error::InvalidArgument(format!(
+                    "manifest of {name} is too large"
+                )));
             }
         }
         Ok((media_type, bytes))
@@ -196,9 +223,15 @@ impl Registry {
     pub async fn blob(&self, digest: &Digest, offset: u64) -> Result<(Response, u64)> {
         let url = format!("{}/blobs/{digest}", self.base);
         let range = [(RANGE.as_str(), format!("bytes={offset}-"))];
-        let answer = self.send(Method::GET, &url, if offset > 0 { &range } else { &[] }).await?;
+        let answer = self
+            .send(Method::GET, &url, if offset > 0 { &range } else { &[] })
+            .await?;
         let answer = self.check(answer, &format!("content {digest}"))?;
-        let start = if answer.status() == StatusCode::PARTIAL_CONTENT { offset } else { 0 };
+        let start = if answer.status() == StatusCode::PARTIAL_CONTENT {
+            offset
+        } else {
+            0
+        };
         Ok((answer, start))
     }
 }

@@ -4,5 +4,5 @@ mod auth;
 mod client;
 pub mod reference;
 
-pub use auth::{Credentials, CredentialSource};
+pub use auth::{CredentialSource, Credentials};
 pub use client::Registry;

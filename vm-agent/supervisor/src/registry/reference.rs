@@ -22,23 +22,34 @@ impl Reference {
             Some((rest, digest)) => (rest, Some(digest.parse()?)),
             None => (text, None),
         };
-        let (host, path) = rest.split_once('/').ok_or_else(|| invalid(text, "no host"))?;
+        let (host, path) = rest
+            .split_once('/')
+            .ok_or_else(|| invalid(text, "no host"))?;
         let (repository, tag) = match path.rsplit_once(':') {
             Some((repository, tag)) => (repository, Some(tag.to_owned())),
             None => (path, None),
         };
         let host_ok = !host.is_empty()
-            && host.bytes().all(|b| b.is_ascii_alphanumeric() || b".-:[]".contains(&b));
+            && host
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b".-:[]".contains(&b));
         let name_ok = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"._-".contains(&b);
         let part_ok = |part: &str| !part.trim_matches('.').is_empty() && part.bytes().all(name_ok);
         let tag_ok = |tag: &String| {
             (1..=128).contains(&tag.len())
-                && tag.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
+                && tag
+                    .bytes()
+                    .all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
         };
         if !host_ok || !repository.split('/').all(part_ok) || !tag.iter().all(tag_ok) {
             return Err(invalid(text, "invalid reference format"));
         }
-        Ok(Self { host: host.into(), repository: repository.into(), tag, digest })
+        Ok(Self {
+            host: host.into(),
+            repository: repository.into(),
+            tag,
+            digest,
+        })
     }
 
     /// What a registry's manifest endpoint is asked for.
@@ -52,7 +63,11 @@ impl Reference {
 
     /// Docker Hub's registry answers under another name than its images carry.
     pub fn api_host(&self) -> &str {
-        if self.host == "docker.io" { "registry-1.docker.io" } else { &self.host }
+        if self.host == "docker.io" {
+            "registry-1.docker.io"
+        } else {
+            &self.host
+        }
     }
 
     pub fn is_loopback(&self) -> bool {
@@ -74,7 +89,11 @@ pub fn normalize(name: &str) -> String {
         (false, false) => format!("docker.io/library/{name}"),
     };
     let last = full.rsplit('/').next().unwrap_or_default();
-    if last.contains([':', '@']) { full } else { format!("{full}:latest") }
+    if last.contains([':', '@']) {
+        full
+    } else {
+        format!("{full}:latest")
+    }
 }
 
 #[cfg(test)]
@@ -85,18 +104,39 @@ mod tests {
     fn parses() {
         let digest = Digest::of(b"x");
         let cases = [
-            ("docker.io/library/busybox:1.36", "docker.io", "library/busybox", "1.36"),
+            (
+                "docker.io/library/busybox:1.36",
+                "docker.io",
+                "library/busybox",
+                "1.36",
+            ),
             ("10.0.2.2:5000/a/b:latest", "10.0.2.2:5000", "a/b", "latest"),
             ("localhost:5000/a", "localhost:5000", "a", "latest"),
             (&format!("r.io/a@{digest}"), "r.io", "a", digest.as_str()),
-            (&format!("r.io/a:tag@{digest}"), "r.io", "a", digest.as_str()),
+            (
+                &format!("r.io/a:tag@{digest}"),
+                "r.io",
+                "a",
+                digest.as_str(),
+            ),
         ];
         for (text, host, repository, object) in cases {
             let parsed = Reference::parse(text).unwrap();
-            assert_eq!((parsed.host.as_str(), parsed.repository.as_str()), (host, repository));
+            assert_eq!(
+                (parsed.host.as_str(), parsed.repository.as_str()),
+                (host, repository)
+            );
             assert_eq!(parsed.object(), object, "{text}");
         }
-        for bad in ["busybox", "r.io/", "r.io/A", "r.io/a:", "r.io/a b", "r.io/../x", "r.io/a@sha256:1"] {
+        for bad in [
+            "busybox",
+            "r.io/",
+            "r.io/A",
+            "r.io/a:",
+            "r.io/a b",
+            "r.io/../x",
+            "r.io/a@sha256:1",
+        ] {
             assert!(Reference::parse(bad).is_err(), "{bad}");
         }
     }

@@ -14,7 +14,10 @@ pub struct StreamCredentials {
 
 impl StreamCredentials {
     pub fn new(stream: ClientStream, reference: &str) -> Self {
-        Self { stream: Mutex::new(stream), reference: reference.into() }
+        Self {
+            stream: Mutex::new(stream),
+            reference: reference.into(),
+        }
     }
 }
 
@@ -28,13 +31,23 @@ impl CredentialSource for StreamCredentials {
         };
         let mut stream = self.stream.lock().await;
         let gone = || Error::Unavailable("the client's credential stream ended".into());
-        stream.outgoing.send(Ok(any(&request))).await.map_err(|_| gone())?;
-        let answer = stream.incoming.message().await.map_err(|_| gone())?.ok_or_else(gone)?;
+        stream
+            .outgoing
+            .send(Ok(any(&request)))
+            .await
+            .map_err(|_| gone())?;
+        let answer = stream
+            .incoming
+            .message()
+            .await
+            .map_err(|_| gone())?
+            .ok_or_else(gone)?;
         let answer: AuthResponse = from_any(&answer)?;
         Ok(match AuthType::try_from(answer.auth_type) {
-            Ok(AuthType::Credentials) => {
-                Credentials::Basic { username: answer.username, secret: answer.secret }
-            }
+            Ok(AuthType::Credentials) => Credentials::Basic {
+                username: answer.username,
+                secret: answer.secret,
+            },
             Ok(AuthType::Refresh) => Credentials::Refresh(answer.secret),
             Ok(AuthType::Header) => Credentials::Header(answer.secret),
             _ => Credentials::Anonymous,

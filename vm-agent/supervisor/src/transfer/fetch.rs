@@ -34,7 +34,13 @@ pub async fn fetch(
     unpacker: Option<Chunks>,
 ) -> Result<Finished> {
     let (chunks, receiver) = mpsc::channel(16);
-    let store = write(core.clone(), scope.namespace.clone(), wanted.digest.clone(), wanted.size, receiver);
+    let store = write(
+        core.clone(),
+        scope.namespace.clone(),
+        wanted.digest.clone(),
+        wanted.size,
+        receiver,
+    );
     let store = tokio::spawn(store);
     let downloaded = download(registry, &wanted, item, &chunks, unpacker.as_ref()).await;
     if let Err(error) = &downloaded {
@@ -46,7 +52,9 @@ pub async fn fetch(
         }
     }
     drop((chunks, unpacker));
-    let stored = store.await.map_err(|e| Error::Other(format!("a worker panicked: {e}")))?;
+    let stored = store
+        .await
+        .map_err(|e| Error::Other(format!("a worker panicked: {e}")))?;
     downloaded?;
     stored
 }
@@ -77,7 +85,10 @@ async fn download(
             offset += chunk.len() as u64;
             breaks = 0;
             if wanted.size > 0 && offset > wanted.size as u64 {
-                let message = format!("content {} is longer than its {} bytes", wanted.digest, wanted.size);
+                let message = format!(
+                    "content {} is longer than its {} bytes",
+                    wanted.digest, wanted.size
+                );
                 return Err(Error::FailedPrecondition(message));
             }
             if let Some(unpacker) = unpacker {
@@ -95,7 +106,10 @@ async fn download(
         breaks += 1;
         let reason = reason.unwrap_or_else(|| "the answer ended early".into());
         if breaks > BREAKS {
-            return Err(Error::Unavailable(format!("fetching {}: {reason}", wanted.digest)));
+            return Err(Error::Unavailable(format!(
+                "fetching {}: {reason}",
+                wanted.digest
+            )));
         }
         tracing::info!(digest = %wanted.digest, offset, reason, "resuming a download");
     }

@@ -32,9 +32,16 @@ const SMALL: u64 = 8 * 1024 * 1024;
 const PARALLEL: usize = 2;
 
 /// Puts bytes into the store's ingest area.
-pub fn store_bytes(core: &Core, namespace: &str, digest: &Digest, bytes: &[u8]) -> Result<Finished> {
+pub fn store_bytes(
+    core: &Core,
+    namespace: &str,
+    digest: &Digest,
+    bytes: &[u8],
+) -> Result<Finished> {
     let reference = format!("bytes-{digest}-{:016x}", rand::random::<u64>());
-    let mut ingest = core.content.ingest(namespace, &reference, bytes.len() as i64)?;
+    let mut ingest = core
+        .content
+        .ingest(namespace, &reference, bytes.len() as i64)?;
     ingest.write(bytes)?;
     ingest.finish(bytes.len() as i64, Some(digest))
 }
@@ -120,7 +127,9 @@ fn read(core: &Core, namespace: &str, stream: impl Read + Send) -> Result<Archiv
                         tar::EntryType::Symlink => path.parent().unwrap_or(Path::new("")),
                         _ => Path::new(""),
                     };
-                    archive.links.insert(path.clone(), clean(&base.join(target)));
+                    archive
+                        .links
+                        .insert(path.clone(), clean(&base.join(target)));
                 }
                 continue;
             }
@@ -138,7 +147,10 @@ fn read(core: &Core, namespace: &str, stream: impl Read + Send) -> Result<Archiv
 
 fn small(entry: &mut impl Read, name: &str) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    entry.take(SMALL + 1).read_to_end(&mut bytes).step(|| format!("reading {name}"))?;
+    entry
+        .take(SMALL + 1)
+        .read_to_end(&mut bytes)
+        .step(|| format!("reading {name}"))?;
     if bytes.len() as u64 > SMALL {
         return Err(Error::InvalidArgument(format!("{name} is too large")));
     }
@@ -146,15 +158,25 @@ fn small(entry: &mut impl Read, name: &str) -> Result<Vec<u8>> {
 }
 
 impl Archive {
-    fn file(&mut self, core: &Core, namespace: &str, path: &Path, entry: &mut impl Read) -> Result<()> {
+    fn file(
+        &mut self,
+        core: &Core,
+        namespace: &str,
+        path: &Path,
+        entry: &mut impl Read,
+    ) -> Result<()> {
         let step = || format!("reading {}", path.display());
         let expected: Option<Digest> = match path.strip_prefix("blobs/sha256") {
             Ok(hex) => Some(format!("sha256:{}", hex.display()).parse()?),
             Err(_) => None,
         };
-        if let Some(expected) = expected.as_ref().filter(|d| core.content.open_blob(d).is_ok()) {
+        if let Some(expected) = expected
+            .as_ref()
+            .filter(|d| core.content.open_blob(d).is_ok())
+        {
             let size = std::io::copy(entry, &mut std::io::sink()).step(step)?;
-            self.files.insert(path.to_owned(), (expected.clone(), size as i64, false));
+            self.files
+                .insert(path.to_owned(), (expected.clone(), size as i64, false));
             return Ok(());
         }
         let reference = format!("import-{:016x}", rand::random::<u64>());
@@ -170,7 +192,11 @@ impl Archive {
             ingest.write(&buffer[..n])?;
         }
         let finished = ingest.finish(0, expected.as_ref())?;
-        let facts = (finished.digest.clone(), finished.size, compressed.unwrap_or(false));
+        let facts = (
+            finished.digest.clone(),
+            finished.size,
+            compressed.unwrap_or(false),
+        );
         self.files.insert(path.to_owned(), facts);
         self.blobs.insert(finished.digest.clone(), finished);
         Ok(())
@@ -224,7 +250,10 @@ impl Import {
             }
             for tag in tags {
                 let annotation = (names::NAME_ANNOTATION.to_owned(), normalize(&tag));
-                roots.push(Link { annotations: Some(HashMap::from([annotation])), ..root.clone() });
+                roots.push(Link {
+                    annotations: Some(HashMap::from([annotation])),
+                    ..root.clone()
+                });
             }
         }
         Ok(roots)
@@ -241,7 +270,11 @@ impl Import {
         let mut layers = Vec::new();
         for name in &image.layers {
             let found = self.archive.find(name)?;
-            let kind = if found.2 { manifest::DOCKER_LAYER_GZIP } else { manifest::DOCKER_LAYER };
+            let kind = if found.2 {
+                manifest::DOCKER_LAYER_GZIP
+            } else {
+                manifest::DOCKER_LAYER
+            };
             layers.push(link(kind, found));
         }
         let manifest = Manifest {
@@ -292,15 +325,25 @@ impl Import {
 
     fn staged_file(&self, digest: &Digest) -> Result<std::fs::File> {
         let blobs = self.stage.blobs.lock().expect("no panic under this lock");
-        let staged = blobs.iter().find(|blob| blob.digest == *digest).and_then(|b| b.file.as_ref());
-        staged.ok_or_else(|| Error::NotFound(format!("content {digest}")))?.open()
+        let staged = blobs
+            .iter()
+            .find(|blob| blob.digest == *digest)
+            .and_then(|b| b.file.as_ref());
+        staged
+            .ok_or_else(|| Error::NotFound(format!("content {digest}")))?
+            .open()
     }
 
     /// Moves a blob of the archive to the stage.
     fn keep(&mut self, digest: &Digest, size: i64, labels: Labels) {
         let file = self.archive.blobs.remove(digest);
         let size = file.as_ref().map_or(size, |file| file.size);
-        self.stage.add_blob(Blob { digest: digest.clone(), size, labels, file });
+        self.stage.add_blob(Blob {
+            digest: digest.clone(),
+            size,
+            labels,
+            file,
+        });
     }
 
     async fn node(&mut self, descriptor: &Descriptor, parents: Vec<String>) -> Result<()> {
@@ -313,7 +356,9 @@ impl Import {
             Node::Manifest(manifest) => self.image(&manifest, vec![name]).await,
             Node::Index(index) => {
                 if parents.len() > 2 {
-                    return Err(Error::InvalidArgument("indexes are nested too deeply".into()));
+                    return Err(Error::InvalidArgument(
+                        "indexes are nested too deeply".into(),
+                    ));
                 }
                 let mut inside = parents;
                 inside.insert(0, name);
@@ -326,7 +371,14 @@ impl Import {
                         Box::pin(self.node(&link.descriptor(), inside.clone())).await?;
                     }
                 }
-                if found { Ok(()) } else { index.select(&self.platform).map(|_| ()).and(Err(Error::NotFound("content of any manifest".into()))) }
+                if found {
+                    Ok(())
+                } else {
+                    index
+                        .select(&self.platform)
+                        .map(|_| ())
+                        .and(Err(Error::NotFound("content of any manifest".into())))
+                }
             }
         }
     }
@@ -345,7 +397,9 @@ impl Import {
         for layer in &manifest.layers {
             let digest: Digest = layer.digest.parse()?;
             self.keep(&digest, layer.size, Labels::new());
-            let file = self.staged_file(&digest).or_else(|_| self.core.content.open_blob(&digest))?;
+            let file = self
+                .staged_file(&digest)
+                .or_else(|_| self.core.content.open_blob(&digest))?;
             files.push((digest, file));
         }
         if !unpack {
@@ -354,7 +408,9 @@ impl Import {
         let slots = Semaphore::new(PARALLEL);
         let work = files.into_iter().enumerate().map(|(i, (digest, file))| {
             let (slots, core, diff_id) = (&slots, self.core.clone(), diff_ids[i].clone());
-            let item = self.progress.item(&manifest.layers[i].descriptor(), &parents);
+            let item = self
+                .progress
+                .item(&manifest.layers[i].descriptor(), &parents);
             let known = self.is_known(&chain[i]);
             let size = manifest.layers[i].size;
             async move {
@@ -365,7 +421,9 @@ impl Import {
                 let _slot = slots.acquire().await;
                 item.set("extracting", 0).await;
                 let unpacked = blocking(move || unpack_layer(&core, file, &diff_id, Some(&digest)));
-                let unpacked = unpacked.await.map_err(|e| e.context("failed to extract layer"))?;
+                let unpacked = unpacked
+                    .await
+                    .map_err(|e| e.context("failed to extract layer"))?;
                 item.set("extracted", size).await;
                 Ok::<_, Error>(Some(unpacked))
             }
@@ -373,7 +431,11 @@ impl Import {
         for (i, unpacked) in try_join_all(work).await?.into_iter().enumerate() {
             if let Some(unpacked) = unpacked {
                 let parent = i.checked_sub(1).map(|below| chain[below].clone());
-                self.stage.add_layer(Layer { chain_id: chain[i].clone(), parent, unpacked });
+                self.stage.add_layer(Layer {
+                    chain_id: chain[i].clone(),
+                    parent,
+                    unpacked,
+                });
             }
         }
         Ok(())

@@ -51,7 +51,9 @@ impl Link {
     }
 
     fn is_for(&self, platform: &Platform) -> bool {
-        let Some(own) = &self.platform else { return true };
+        let Some(own) = &self.platform else {
+            return true;
+        };
         let matches = |name: &str, wanted: &str| own[name].as_str().unwrap_or_default() == wanted;
         matches("os", &platform.os) && matches("architecture", &platform.architecture)
     }
@@ -107,8 +109,7 @@ impl Node {
             manifests: Option<serde::de::IgnoredAny>,
         }
         let index = is_index(media_type)
-            || !is_manifest(media_type)
-                && parse::<Shape>("manifest", bytes)?.manifests.is_some();
+            || !is_manifest(media_type) && parse::<Shape>("manifest", bytes)?.manifests.is_some();
         if index {
             return parse("index", bytes).map(Node::Index);
         }
@@ -118,16 +119,27 @@ impl Node {
     /// Labels by which the collector finds what this refers to.
     pub fn labels(&self) -> Labels {
         let label = |name: String, link: &Link| {
-            (format!("containerd.io/gc.ref.content.{name}"), link.digest.clone())
+            (
+                format!("containerd.io/gc.ref.content.{name}"),
+                link.digest.clone(),
+            )
         };
         match self {
-            Node::Index(index) => {
-                index.manifests.iter().enumerate().map(|(i, m)| label(format!("m.{i}"), m)).collect()
-            }
+            Node::Index(index) => index
+                .manifests
+                .iter()
+                .enumerate()
+                .map(|(i, m)| label(format!("m.{i}"), m))
+                .collect(),
             Node::Manifest(manifest) => {
-                let layers =
-                    manifest.layers.iter().enumerate().map(|(i, l)| label(format!("l.{i}"), l));
-                layers.chain([label("config".into(), &manifest.config)]).collect()
+                let layers = manifest
+                    .layers
+                    .iter()
+                    .enumerate()
+                    .map(|(i, l)| label(format!("l.{i}"), l));
+                layers
+                    .chain([label("config".into(), &manifest.config)])
+                    .collect()
             }
         }
     }
@@ -140,10 +152,14 @@ impl Index {
             let annotations = link.annotations.as_ref();
             annotations.is_none_or(|a| !a.contains_key("vnd.docker.reference.type"))
         };
-        self.manifests.iter().filter(is_image).find(|link| link.is_for(platform)).ok_or_else(|| {
-            let wanted = format!("{}/{}", platform.os, platform.architecture);
-            Error::NotFound(format!("no match for platform in manifest: {wanted}"))
-        })
+        self.manifests
+            .iter()
+            .filter(is_image)
+            .find(|link| link.is_for(platform))
+            .ok_or_else(|| {
+                let wanted = format!("{}/{}", platform.os, platform.architecture);
+                Error::NotFound(format!("no match for platform in manifest: {wanted}"))
+            })
     }
 }
 
@@ -175,14 +191,24 @@ mod tests {
              "annotations":{"vnd.docker.reference.type":"attestation-manifest"}},
             {"digest":"sha256:c","size":1,"platform":{"os":"linux","architecture":"amd64"}}]}"#;
         let node = Node::parse("", json.as_bytes()).unwrap();
-        assert_eq!(node.labels()["containerd.io/gc.ref.content.m.2"], "sha256:c");
-        let Node::Index(index) = node else { panic!("not an index") };
+        assert_eq!(
+            node.labels()["containerd.io/gc.ref.content.m.2"],
+            "sha256:c"
+        );
+        let Node::Index(index) = node else {
+            panic!("not an index")
+        };
         let platform = |architecture: &str| Platform {
             os: "linux".into(),
             architecture: architecture.into(),
             ..Platform::default()
         };
         assert_eq!(index.select(&platform("amd64")).unwrap().digest, "sha256:c");
-        assert!(index.select(&platform("riscv64")).unwrap_err().is_not_found());
+        assert!(
+            index
+                .select(&platform("riscv64"))
+                .unwrap_err()
+                .is_not_found()
+        );
     }
 }

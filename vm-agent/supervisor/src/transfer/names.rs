@@ -13,13 +13,21 @@ pub fn imported(
     annotations: &HashMap<String, String>,
     digest: &str,
 ) -> Vec<String> {
-    let full = annotations.get(NAME_ANNOTATION).filter(|name| !name.is_empty());
-    let tag = annotations.get(TAG_ANNOTATION).filter(|tag| !tag.is_empty());
+    let full = annotations
+        .get(NAME_ANNOTATION)
+        .filter(|name| !name.is_empty());
+    let tag = annotations
+        .get(TAG_ANNOTATION)
+        .filter(|tag| !tag.is_empty());
     if !store.name.is_empty() {
         return vec![store.name.clone()];
     }
     if store.extra_references.is_empty() {
-        return full.or(tag.filter(|tag| tag.contains('/'))).cloned().into_iter().collect();
+        return full
+            .or(tag.filter(|tag| tag.contains('/')))
+            .cloned()
+            .into_iter()
+            .collect();
     }
     let mut names = Vec::new();
     for reference in &store.extra_references {
@@ -31,7 +39,11 @@ pub fn imported(
         let named = full.cloned().or_else(|| {
             let tag = tag?;
             let is_full = tag.contains('/') || tag.contains(':');
-            Some(if is_full { tag.clone() } else { format!("{}:{tag}", reference.name) })
+            Some(if is_full {
+                tag.clone()
+            } else {
+                format!("{}:{tag}", reference.name)
+            })
         });
         let is_named = reference.is_prefix && named.is_some();
         if let Some(name) = named.filter(|_| reference.is_prefix) {
@@ -70,12 +82,21 @@ mod tests {
             (&[prefix(false, false)], &[tag], &["import:1"]),
             (&[prefix(true, true)], &[], &["import@sha256:x"]),
             (&[prefix(true, true)], &[tag], &["import:1"]),
-            (&[prefix(true, false)], &[tag], &["import:1", "import@sha256:x"]),
+            (
+                &[prefix(true, false)],
+                &[tag],
+                &["import:1", "import@sha256:x"],
+            ),
         ];
         for (references, annotations, expected) in cases {
-            let store = ImageStore { extra_references: references.to_vec(), ..Default::default() };
-            let annotations =
-                annotations.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect();
+            let store = ImageStore {
+                extra_references: references.to_vec(),
+                ..Default::default()
+            };
+            let annotations = annotations
+                .iter()
+                .map(|(k, v)| (k.to_string(), v.to_string()))
+                .collect();
             assert_eq!(imported(&store, &annotations, "sha256:x"), *expected);
         }
     }

@@ -26,7 +26,12 @@ impl Progress {
     }
 
     pub async fn say(&self, event: &str, name: &str) {
-        self.tell(api::Progress { event: event.into(), name: name.into(), ..Default::default() }).await;
+        self.tell(api::Progress {
+            event: event.into(),
+            name: name.into(),
+            ..Default::default()
+        })
+        .await;
     }
 
     pub fn item(&self, descriptor: &Descriptor, parents: &[String]) -> Item {
@@ -84,7 +89,10 @@ impl Item {
 
     /// An intermediate reading: at most ten a second, and dropped when the client is slow.
     pub fn advance(&mut self, event: &str, done: i64) {
-        if self.last.is_some_and(|last| last.elapsed() < Duration::from_millis(100)) {
+        if self
+            .last
+            .is_some_and(|last| last.elapsed() < Duration::from_millis(100))
+        {
             return;
         }
         self.last = Some(Instant::now());

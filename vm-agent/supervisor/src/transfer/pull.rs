@@ -42,11 +42,19 @@ struct Pull {
 pub fn target(store: &ImageStore) -> Result<(bool, Platform)> {
     for unpack in &store.unpacks {
         if !["", crate::snapshots::SNAPSHOTTER].contains(&unpack.snapshotter.as_str()) {
-            return Err(Error::NotFound(format!("snapshotter not loaded: {}", unpack.snapshotter)));
+            return Err(Error::NotFound(format!(
+                "snapshotter not loaded: {}",
+                unpack.snapshotter
+            )));
         }
     }
     let wanted = store.platforms.first().cloned();
-    let wanted = wanted.or_else(|| store.unpacks.first().and_then(|unpack| unpack.platform.clone()));
+    let wanted = wanted.or_else(|| {
+        store
+            .unpacks
+            .first()
+            .and_then(|unpack| unpack.platform.clone())
+    });
     let wanted = wanted.filter(|wanted| !wanted.architecture.is_empty());
     Ok((!store.unpacks.is_empty(), wanted.unwrap_or_else(platform)))
 }
@@ -75,18 +83,30 @@ pub async fn pull(
         credentials,
     )?;
     let (unpack, platform) = target(&destination)?;
-    progress.say(&format!("Resolving from OCI Registry ({})", source.reference), "").await;
+    progress
+        .say(
+            &format!("Resolving from OCI Registry ({})", source.reference),
+            "",
+        )
+        .await;
     let (media_type, digest, size) = registry
         .resolve(reference.object(), &source.reference)
         .await
-        .map_err(|e| e.context(format!("failed to resolve reference {:?}", source.reference)))?;
+        .map_err(|e| {
+            e.context(format!(
+                "failed to resolve reference {:?}",
+                source.reference
+            ))
+        })?;
     let root = Descriptor {
         media_type: media_type.unwrap_or_default(),
         digest: digest.to_string(),
         size,
         annotations: Labels::new(),
     };
-    progress.say("pulling image content", &source.reference).await;
+    progress
+        .say("pulling image content", &source.reference)
+        .await;
     let origin = (
         format!("containerd.io/distribution.source.{}", reference.host),
         reference.repository.clone(),
@@ -103,7 +123,11 @@ pub async fn pull(
         origin,
     };
     let root = pull.tree(root).await?;
-    let name = if destination.name.is_empty() { source.reference.clone() } else { destination.name };
+    let name = if destination.name.is_empty() {
+        source.reference.clone()
+    } else {
+        destination.name
+    };
     pull.stage.add_image(Image {
         name: name.clone(),
         labels: destination.labels,
@@ -112,7 +136,12 @@ pub async fn pull(
     });
     pull.stage.commit(&core, &scope).await?;
     progress.say("saved", &name).await;
-    progress.say(&format!("Completed pull from OCI Registry ({})", source.reference), "").await;
+    progress
+        .say(
+            &format!("Completed pull from OCI Registry ({})", source.reference),
+            "",
+        )
+        .await;
     Ok(())
 }
 
@@ -136,14 +165,19 @@ impl Pull {
                 else {
                     return Err(Error::InvalidArgument("an index inside an index".into()));
                 };
-                self.image(&manifest, vec![child, parents[0].clone()]).await?;
+                self.image(&manifest, vec![child, parents[0].clone()])
+                    .await?;
             }
         }
         Ok(root)
     }
 
     /// A manifest from the store or the registry, with its size and its name in the progress.
-    async fn manifest(&self, descriptor: &Descriptor, parents: &[String]) -> Result<(Node, i64, String)> {
+    async fn manifest(
+        &self,
+        descriptor: &Descriptor,
+        parents: &[String],
+    ) -> Result<(Node, i64, String)> {
         let digest: Digest = descriptor.digest.parse()?;
         let item = self.progress.item(descriptor, parents);
         let known = self.core.content.read_small(&digest, SMALL).ok();
@@ -151,7 +185,10 @@ impl Pull {
         let bytes = match known {
             Some(bytes) => bytes,
             None => {
-                let (_, bytes) = self.registry.manifest(digest.as_str(), digest.as_str()).await?;
+                let (_, bytes) = self
+                    .registry
+                    .manifest(digest.as_str(), digest.as_str())
+                    .await?;
                 let found = Digest::of(&bytes);
                 if found != digest {
                     let message = format!("unexpected manifest digest {found}, expected {digest}");
@@ -164,15 +201,39 @@ impl Pull {
         let mut labels = node.labels();
         labels.extend([self.origin.clone()]);
         let size = bytes.len() as i64;
-        let file = if is_known { None } else { Some(self.store_small(&digest, bytes).await?) };
-        self.stage.add_blob(Blob { digest, size, labels, file });
-        item.set(if is_known { "already exists" } else { "complete" }, size).await;
+        let file = if is_known {
+            None
+        } else {
+            Some(self.store_small(&digest, bytes).await?)
+        };
+        self.stage.add_blob(Blob {
+            digest,
+            size,
+            labels,
+            file,
+        });
+        item.set(
+            if is_known {
+                "already exists"
+            } else {
+                "complete"
+            },
+            size,
+        )
+        .await;
         Ok((node, size, item.name().to_owned()))
     }
 
-    async fn store_small(&self, digest: &Digest, bytes: Vec<u8>) -> Result<crate::content::Finished> {
-        let (core, namespace, digest) =
-            (self.core.clone(), self.scope.namespace.clone(), digest.clone());
+    async fn store_small(
+        &self,
+        digest: &Digest,
+        bytes: Vec<u8>,
+    ) -> Result<crate::content::Finished> {
+        let (core, namespace, digest) = (
+            self.core.clone(),
+            self.scope.namespace.clone(),
+            digest.clone(),
+        );
         blocking(move || super::import::store_bytes(&core, &namespace, &digest, &bytes)).await
     }
 
@@ -186,11 +247,20 @@ impl Pull {
         let diff_ids = diff_ids(&config).unwrap_or_default();
         let is_image = diff_ids.len() == manifest.layers.len();
         if self.unpack && !is_image {
-            let message = format!("mismatched image rootfs and manifest layers: {} and {}", diff_ids.len(), manifest.layers.len());
+            let message = format!(
+                "mismatched image rootfs and manifest layers: {} and {}",
+                diff_ids.len(),
+                manifest.layers.len()
+            );
             return Err(Error::InvalidArgument(message));
         }
         let chain = chain_ids(&diff_ids);
-        self.stage_config(&manifest.config, chain.last().filter(|_| self.unpack), &config).await?;
+        self.stage_config(
+            &manifest.config,
+            chain.last().filter(|_| self.unpack),
+            &config,
+        )
+        .await?;
         let layers = manifest.layers.iter().enumerate().map(|(i, layer)| {
             let stack = self.unpack.then(|| (&diff_ids[i], &chain[i]));
             self.layer(layer, stack, &parents)
@@ -199,7 +269,11 @@ impl Pull {
         for (i, unpacked) in unpacked.into_iter().enumerate() {
             if let Some(unpacked) = unpacked {
                 let parent = i.checked_sub(1).map(|below| chain[below].clone());
-                self.stage.add_layer(Layer { chain_id: chain[i].clone(), parent, unpacked });
+                self.stage.add_layer(Layer {
+                    chain_id: chain[i].clone(),
+                    parent,
+                    unpacked,
+                });
             }
         }
         Ok(())
@@ -218,7 +292,9 @@ impl Pull {
         while let Some(chunk) = answer.chunk().await.map_err(broken)? {
             bytes.extend_from_slice(&chunk);
             if bytes.len() as u64 > SMALL {
-                return Err(Error::InvalidArgument(format!("configuration {digest} is too large")));
+                return Err(Error::InvalidArgument(format!(
+                    "configuration {digest} is too large"
+                )));
             }
         }
         let found = Digest::of(&bytes);
@@ -238,7 +314,12 @@ impl Pull {
             Ok(_) => None,
             Err(_) => Some(self.store_small(&digest, bytes.to_vec()).await?),
         };
-        self.stage.add_blob(Blob { digest, size: bytes.len() as i64, labels, file });
+        self.stage.add_blob(Blob {
+            digest,
+            size: bytes.len() as i64,
+            labels,
+            file,
+        });
         Ok(())
     }
 
@@ -259,16 +340,24 @@ impl Pull {
         let labels = Labels::from([self.origin.clone()]);
         if let Some(file) = known {
             let size = file.metadata().map(|m| m.len() as i64).unwrap_or(link.size);
-            self.stage.add_blob(Blob { digest: digest.clone(), size, labels, file: None });
+            self.stage.add_blob(Blob {
+                digest: digest.clone(),
+                size,
+                labels,
+                file: None,
+            });
             item.set("already exists", link.size).await;
-            let Some(diff_id) = diff_id else { return Ok(None) };
+            let Some(diff_id) = diff_id else {
+                return Ok(None);
+            };
             let core = self.core.clone();
             let unpacked =
                 blocking(move || unpack_layer(&core, file, &diff_id, Some(&digest))).await?;
             item.set("extracted", link.size).await;
             return Ok(Some(unpacked));
         }
-        self.download(link, &digest, diff_id, labels, &mut item).await
+        self.download(link, &digest, diff_id, labels, &mut item)
+            .await
     }
 
     async fn download(
@@ -289,8 +378,19 @@ impl Pull {
             sender
         });
         item.set("downloading", 0).await;
-        let wanted = Wanted { digest, size: link.size };
-        let fetched = fetch(&self.core, &self.scope, &self.registry, wanted, item, unpacker).await;
+        let wanted = Wanted {
+            digest,
+            size: link.size,
+        };
+        let fetched = fetch(
+            &self.core,
+            &self.scope,
+            &self.registry,
+            wanted,
+            item,
+            unpacker,
+        )
+        .await;
         let unpacked = match unpacking {
             Some(unpacking) => Some(unpacking.await.map_err(|e| Error::Other(e.to_string()))?),
             None => None,
@@ -298,7 +398,12 @@ impl Pull {
         // What is wrong with the download says more than what the unpacker made of it.
         let file = fetched.map_err(|e| e.context(format!("failed to fetch {digest}")))?;
         item.set("complete", link.size).await;
-        self.stage.add_blob(Blob { digest: digest.clone(), size: file.size, labels, file: Some(file) });
+        self.stage.add_blob(Blob {
+            digest: digest.clone(),
+            size: file.size,
+            labels,
+            file: Some(file),
+        });
         let unpacked = unpacked
             .transpose()
             .map_err(|e| e.context(format!("failed to extract layer {digest}")))?;
@@ -311,7 +416,10 @@ impl Pull {
 
 /// Keeps the unpacked layers for as long as the configuration.
 pub fn snapshot_label(top: &Digest) -> (String, String) {
-    ("containerd.io/gc.ref.snapshot.overlayfs".into(), top.to_string())
+    (
+        "containerd.io/gc.ref.snapshot.overlayfs".into(),
+        top.to_string(),
+    )
 }
 
 pub fn is_unpacked(core: &Core, scope: &Scope, chain_id: &Digest) -> bool {

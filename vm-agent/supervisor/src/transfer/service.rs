@@ -53,7 +53,9 @@ impl Transfer for TransferService {
             Some(traceparent) => tracing::info_span!("transfer", traceparent),
             None => tracing::info_span!("transfer"),
         };
-        transfer(self.0.clone(), scope, source, destination, progress).instrument(span).await?;
+        transfer(self.0.clone(), scope, source, destination, progress)
+            .instrument(span)
+            .await?;
         Ok(Response::new(()))
     }
 }
@@ -67,7 +69,14 @@ async fn transfer(
 ) -> Result<()> {
     match (kind(&source), kind(&destination)) {
         (Kind::Registry, Kind::Store) => {
-            pull::pull(core, scope, registry(&source)?, from_any(&destination)?, progress).await
+            pull::pull(
+                core,
+                scope,
+                registry(&source)?,
+                from_any(&destination)?,
+                progress,
+            )
+            .await
         }
         (Kind::ImportStream, Kind::Store) => {
             let source: ImageImportStream = from_any(&source)?;
@@ -96,7 +105,11 @@ async fn tag(core: &Arc<Core>, scope: &Scope, from: ImageStore, to: ImageStore) 
         .store
         .write(move |tx| {
             let source = images::find(tx, &namespace, &from.name)?;
-            let mut image = Image { name: to.name, labels: to.labels, ..source };
+            let mut image = Image {
+                name: to.name,
+                labels: to.labels,
+                ..source
+            };
             let is_new = images::put(tx, &namespace, &mut image)?;
             Ok((image, is_new))
         })

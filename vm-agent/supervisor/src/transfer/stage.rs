@@ -45,15 +45,24 @@ pub struct Stage {
 
 impl Stage {
     pub fn add_blob(&self, blob: Blob) {
-        self.blobs.lock().expect("no panic under this lock").push(blob);
+        self.blobs
+            .lock()
+            .expect("no panic under this lock")
+            .push(blob);
     }
 
     pub fn add_layer(&self, layer: Layer) {
-        self.layers.lock().expect("no panic under this lock").push(layer);
+        self.layers
+            .lock()
+            .expect("no panic under this lock")
+            .push(layer);
     }
 
     pub fn add_image(&self, image: Image) {
-        self.images.lock().expect("no panic under this lock").push(image);
+        self.images
+            .lock()
+            .expect("no panic under this lock")
+            .push(image);
     }
 
     /// Makes everything visible. Returns the images.
@@ -113,7 +122,10 @@ fn commit(stage: Stage, core: &Arc<Core>, scope: &Scope) -> Result<Vec<Image>> {
         for layer in &layers {
             record_layer(tx, core, scope, layer)?;
         }
-        images.iter_mut().map(|image| images::put(tx, &scope.namespace, image)).collect::<Result<Vec<bool>>>()
+        images
+            .iter_mut()
+            .map(|image| images::put(tx, &scope.namespace, image))
+            .collect::<Result<Vec<bool>>>()
     })?;
     for file in blobs.iter().filter_map(|blob| blob.file.as_ref()) {
         file.discard();
@@ -133,14 +145,23 @@ fn commit(stage: Stage, core: &Arc<Core>, scope: &Scope) -> Result<Vec<Image>> {
 
 fn record_layer(tx: &Write, core: &Core, scope: &Scope, layer: &Layer) -> Result<()> {
     let row = key(&[&scope.namespace, layer.chain_id.as_str()]);
-    add_to_lease(tx, scope, &format!("snapshots/{SNAPSHOTTER}"), layer.chain_id.as_str())?;
+    add_to_lease(
+        tx,
+        scope,
+        &format!("snapshots/{SNAPSHOTTER}"),
+        layer.chain_id.as_str(),
+    )?;
     if tx.raw(store::SNAPSHOTS, &row)?.is_some() {
         return Ok(());
     }
     let snapshot = Snapshot {
         info: Some(Info {
             name: layer.chain_id.to_string(),
-            parent: layer.parent.as_ref().map(Digest::to_string).unwrap_or_default(),
+            parent: layer
+                .parent
+                .as_ref()
+                .map(Digest::to_string)
+                .unwrap_or_default(),
             kind: Kind::Committed as i32,
             created_at: now(),
             updated_at: now(),
@@ -159,7 +180,11 @@ fn record_layer(tx: &Write, core: &Core, scope: &Scope, layer: &Layer) -> Result
 fn publish_layer(core: &Core, scope: &Scope, layer: &Layer) {
     let prepared = SnapshotPrepare {
         key: format!("extract-{}", layer.chain_id),
-        parent: layer.parent.as_ref().map(Digest::to_string).unwrap_or_default(),
+        parent: layer
+            .parent
+            .as_ref()
+            .map(Digest::to_string)
+            .unwrap_or_default(),
         snapshotter: SNAPSHOTTER.into(),
     };
     let committed = SnapshotCommit {
@@ -167,6 +192,8 @@ fn publish_layer(core: &Core, scope: &Scope, layer: &Layer) {
         name: layer.chain_id.to_string(),
         snapshotter: SNAPSHOTTER.into(),
     };
-    core.events.publish(&scope.namespace, "/snapshot/prepare", &prepared);
-    core.events.publish(&scope.namespace, "/snapshot/commit", &committed);
+    core.events
+        .publish(&scope.namespace, "/snapshot/prepare", &prepared);
+    core.events
+        .publish(&scope.namespace, "/snapshot/commit", &committed);
 }

@@ -35,11 +35,16 @@ pub fn unpack_layer(
 ) -> Result<Unpacked> {
     // `work` too: that is what the folder of a committed active snapshot looks like.
     let folder = core.snapshots.new_folder(true)?;
-    let mut unpacked = Unpacked { folder, deferred: Deferred::default() };
+    let mut unpacked = Unpacked {
+        folder,
+        deferred: Deferred::default(),
+    };
     let step = || format!("decompressing layer {diff_id}");
     let inner = decompress(stream).step(step)?;
-    let mut hashed =
-        Hashed { inner, digester: (blob != Some(diff_id)).then(Digester::default) };
+    let mut hashed = Hashed {
+        inner,
+        digester: (blob != Some(diff_id)).then(Digester::default),
+    };
     unpacked.deferred = unpack(&mut hashed, &unpacked.folder.join("fs"))?;
     // Padding behind the archive's end is part of the layer.
     io::copy(&mut hashed, &mut io::sink()).step(step)?;
@@ -82,7 +87,10 @@ pub struct ChannelReader {
 
 impl ChannelReader {
     pub fn new(receiver: mpsc::Receiver<io::Result<Bytes>>) -> Self {
-        Self { receiver, current: Bytes::new() }
+        Self {
+            receiver,
+            current: Bytes::new(),
+        }
     }
 }
 
