@@ -53,7 +53,7 @@ pub enum Error {
     NotStopped { id: String, status: &'static str },
     #[error("{path}: {reason}")]
     Parse { path: String, reason: String },
-    #[error("invalid container configuration: {0}")]
+    #[error("{0}")]
     Config(String),
     #[error("{step}: {errno}")]
     Step { step: String, errno: Errno },
