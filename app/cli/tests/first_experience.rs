@@ -50,7 +50,7 @@ fn a_missing_qemu_is_said() {
     let output = vm
         .longshore_command()
         .arg("start")
-        .env("PATH", "/nonexistent")
+        .env("LONGSHORE_QEMU", "/nonexistent/qemu")
         .output()
         .expect("longshore");
     assert!(!output.status.success());
@@ -89,7 +89,7 @@ fn a_corrupt_guest_image_is_found_before_boot() {
     assert!(!output.status.success());
     let error = text(&output.stderr);
     assert!(
-        error.contains("initramfs") && error.contains("checksum"),
+        error.contains("initramfs") && error.contains("damaged"),
         "{error}"
     );
 }

@@ -98,7 +98,11 @@ pub async fn find(asked: Option<&Path>) -> Result<Qemu, QemuError> {
     Ok(Qemu { program, version })
 }
 
+/// `$LONGSHORE_QEMU` alone when it is set; else the first on PATH or in the usual places.
 fn search() -> Option<PathBuf> {
+    if let Some(program) = std::env::var_os("LONGSHORE_QEMU") {
+        return Some(PathBuf::from(program)).filter(|program| program.is_file());
+    }
     let name = if cfg!(windows) {
         format!("{PROGRAM}.exe")
     } else {

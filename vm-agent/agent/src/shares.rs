@@ -5,10 +5,21 @@ use longshore_protocol::config::Share;
 use longshore_protocol::control::ShareStatus;
 use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::{
+    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, socket,
+};
 use std::io;
+use std::os::fd::{AsFd, AsRawFd};
+use std::time::{Duration, Instant};
 
 /// The shares that the host added since boot, or whose mount failed, with the reason.
 const FILE: &str = "/run/longshore/shares.json";
+/// Multicast group of the kernel's own device announcements (NETLINK_KOBJECT_UEVENT).
+const KERNEL_EVENTS: u32 = 1;
+/// A guest that has not taken a device in by then never will.
+const PLUG_PATIENCE: Duration = Duration::from_secs(20);
+
 /// Longest tag of a virtiofs device (virtio specification, section 5.11.4).
 const MAX_TAG: usize = 36;
 
@@ -96,14 +107,45 @@ fn mount_share(share: &Share) -> Result<(), ShareError> {
     })?;
     let mut flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
     flags.set(MsFlags::MS_RDONLY, share.read_only);
-    mount(
-        Some(tag.as_str()),
-        path.as_str(),
-        Some("virtiofs"),
-        flags,
-        None::<&str>,
-    )
-    .map_err(|errno| ShareError::Mount { tag, path, errno })
+    let attempt = || {
+        let (source, target) = (Some(tag.as_str()), path.as_str());
+        mount(source, target, Some("virtiofs"), flags, None::<&str>)
+    };
+    mount_when_plugged(attempt).map_err(|errno| ShareError::Mount { tag, path, errno })
+}
+
+/// The kernel knows the tag only once it has taken a hot-plugged device in, which it announces: until then the
+/// mount ends with EINVAL, so each announcement is a reason to try again.
+fn mount_when_plugged(attempt: impl Fn() -> nix::Result<()>) -> nix::Result<()> {
+    let announcements = socket(
+        AddressFamily::Netlink,
+        SockType::Raw,
+        SockFlag::SOCK_CLOEXEC,
+        SockProtocol::NetlinkKObjectUEvent,
+    )?;
+    bind(
+        announcements.as_raw_fd(),
+        &NetlinkAddr::new(0, KERNEL_EVENTS),
+    )?;
+    let deadline = Instant::now() + PLUG_PATIENCE;
+    loop {
+        let outcome = attempt();
+        let left = deadline.saturating_duration_since(Instant::now());
+        if outcome != Err(Errno::EINVAL) || left.is_zero() {
+            return outcome;
+        }
+        let mut waiting = [PollFd::new(announcements.as_fd(), PollFlags::POLLIN)];
+        let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
+        match poll(&mut waiting, timeout) {
+            Ok(0) | Err(Errno::EINTR) => {}
+            Ok(_) => drop(recv(
+                announcements.as_raw_fd(),
+                &mut [0; 4096],
+                MsgFlags::empty(),
+            )),
+            Err(errno) => return Err(errno),
+        }
+    }
 }
 
 fn check(share: &Share) -> Result<(), ShareError> {

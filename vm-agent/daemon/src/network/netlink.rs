@@ -353,8 +353,11 @@ fn verdict(what: &'static str, body: &[u8]) -> Result<(), NetlinkError> {
     }
 }
 
-/// Splits a datagram into (type, sequence, body).
-fn messages(mut bytes: &[u8]) -> Result<Vec<(u16, u32, &[u8])>, NetlinkError> {
+/// Type, sequence and body of one netlink message.
+type Received<'a> = (u16, u32, &'a [u8]);
+
+/// Splits a datagram into its messages.
+fn messages(mut bytes: &[u8]) -> Result<Vec<Received<'_>>, NetlinkError> {
     let mut found = Vec::new();
     while bytes.len() >= HEADER {
         let len = u32::from_ne_bytes(bytes[0..4].try_into().unwrap_or_default()) as usize;

@@ -120,5 +120,5 @@ fn on_thread<T: Send + 'static>(
 /// Whether a namespace is bound to `path` now, and not just a file left there.
 pub fn is_bound(path: &Path) -> bool {
     const NSFS_MAGIC: i64 = 0x6e73_6673;
-    nix::sys::statfs::statfs(path).is_ok_and(|stat| stat.filesystem_type().0 as i64 == NSFS_MAGIC)
+    nix::sys::statfs::statfs(path).is_ok_and(|stat| stat.filesystem_type().0 == NSFS_MAGIC)
 }

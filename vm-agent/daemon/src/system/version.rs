@@ -60,7 +60,7 @@ pub async fn describe(daemon: &Daemon) -> ApiResult<Value> {
         component("longshore-init", VERSION, ""),
     ]);
     Ok(json!({
-        "Platform": { "Name": format!("Longshore {VERSION}") },
+        "Platform": { "Name": format!("Longshore {VERSION} (longshore-daemon)") },
         "Components": components,
         "Version": VERSION,
         "ApiVersion": api,

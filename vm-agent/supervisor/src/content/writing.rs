@@ -35,14 +35,9 @@ pub async fn serve(
             &worker_replies,
         )
     });
-    loop {
-        match incoming.message().await {
-            Ok(Some(request)) => {
-                if requests.send(request).await.is_err() {
-                    break;
-                }
-            }
-            Ok(None) | Err(_) => break,
+    while let Ok(Some(request)) = incoming.message().await {
+        if requests.send(request).await.is_err() {
+            break;
         }
     }
     drop(requests);

@@ -36,7 +36,18 @@ pub fn reason(error: &reqwest::Error) -> String {
     while let Some(next) = cause.source() {
         cause = next;
     }
-    cause.to_string()
+    match cause.downcast_ref::<std::io::Error>() {
+        // The words that people search for.
+        Some(refused) if refused.kind() == std::io::ErrorKind::ConnectionRefused => {
+            let url = error.url();
+            let host = url.and_then(|url| url.host_str()).unwrap_or_default();
+            let port = url
+                .and_then(|url| url.port_or_known_default())
+                .unwrap_or_default();
+            format!("dial tcp {host}:{port}: connect: connection refused")
+        }
+        _ => cause.to_string(),
+    }
 }
 
 impl Registry {

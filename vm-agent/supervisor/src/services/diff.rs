@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use longshore_supervisor_api::server::diff::Diff;
@@ -146,7 +146,7 @@ impl<W: Write> Write for HashingWriter<W> {
 fn make_layer(
     core: &Core,
     namespace: &str,
-    upper: &PathBuf,
+    upper: &Path,
     gzip: bool,
 ) -> Result<(Finished, Digest)> {
     let reference = format!("diff-{:016x}", rand::random::<u64>());
