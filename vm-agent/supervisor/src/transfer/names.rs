@@ -75,7 +75,12 @@ mod tests {
         };
         let full = (NAME_ANNOTATION, "docker.io/library/a:1");
         let tag = (TAG_ANNOTATION, "1");
-        let cases: &[(&[ImageReference], &[(&str, &str)], &[&str])] = &[
+        type Case<'a> = (
+            &'a [ImageReference],
+            &'a [(&'a str, &'a str)],
+            &'a [&'a str],
+        );
+        let cases: &[Case<'_>] = &[
             (&[], &[full, tag], &["docker.io/library/a:1"]),
             (&[], &[tag], &[]),
             (&[prefix(false, false)], &[full], &["docker.io/library/a:1"]),
