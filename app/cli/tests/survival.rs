@@ -120,11 +120,10 @@ fn after_a_killed_qemu_everything_is_found_again() {
         ) == "stays\n"
     });
     let qemu = vm.status()["vm"]["qemu_pid"].as_u64().expect("qemu_pid");
+    let qemu = i32::try_from(qemu).expect("a pid");
     // SAFETY: plain kill(2) on the process that the status names.
-    assert_eq!(
-        unsafe { libc::kill(i32::try_from(qemu).expect("a pid"), libc::SIGKILL) },
-        0
-    );
+    let killed = unsafe { libc::kill(qemu, libc::SIGKILL) };
+    assert_eq!(killed, 0);
     eventually("the state says that the VM is gone", || {
         !text(&vm.longshore(&["status"]).stdout).contains("running")
     });
