@@ -125,7 +125,7 @@ fn our_runtime_does_as_runc_does() {
 }
 
 #[test]
-#[ignore = "takes minutes"]
+#[ignore = "takes minutes, and fails: runc's words for three mistakes, its status in poststart hooks, and the case `life` does not end"]
 fn our_runtime_does_as_runc_does_in_every_case() {
     let script = "/vm-agent/runtime/tests/guest/compare_bundles.py";
     check(&["python3", script, "/usr/bin/longshore-runtime"]);
@@ -135,12 +135,12 @@ fn our_runtime_does_as_runc_does_in_every_case() {
 fn debians_ctr_lists_the_products_containers() {
     let vm = guest();
     vm.load("busybox");
-    let id = vm.docker(&["create", "busybox", "true"]);
+    let id = vm.docker(&["run", "-d", "busybox", "sleep", "1000"]);
     // Here ctr meets the product's own supervisor, so it runs beside it.
     let listed = vm.guest(&format!(
         "mkdir -p {PEERS}/run/containerd && mount --bind /run/containerd {PEERS}/run/containerd && \
-         chroot {PEERS} ctr -a /run/containerd/containerd.sock -n moby containers ls; umount {PEERS}/run/containerd"
+         busybox chroot {PEERS} ctr -a /run/containerd/containerd.sock -n moby containers ls; umount {PEERS}/run/containerd"
     ));
     assert!(listed.contains(&id), "{id} is not in:\n{listed}");
-    vm.docker(&["rm", &id]);
+    vm.docker(&["rm", "-f", &id]);
 }
