@@ -296,9 +296,10 @@ fn open_channel<'a>(
     vsock_socket: &'a Path,
     fds: &mut Vec<OwnedFd>,
 ) -> Result<(Arc<dyn Channel>, ChannelArguments<'a>), BootError> {
+    // A vhost-user device needs Linux's shared memory file descriptors; elsewhere the port is what there is.
     match choice {
         #[cfg(target_os = "linux")]
-        ChannelChoice::Vsock => {
+        ChannelChoice::Auto | ChannelChoice::Vsock => {
             let channel = Arc::new(VsockChannel::new(vsock_socket)?);
             Ok((
                 channel,
@@ -309,16 +310,22 @@ fn open_channel<'a>(
         }
         #[cfg(not(target_os = "linux"))]
         ChannelChoice::Vsock => Err(BootError::NoVsock),
-        ChannelChoice::Auto | ChannelChoice::Serial => {
-            let (port, port_far) = socket_pair()?;
-            let fd = process::FIRST_FD + fds.len() as i32;
-            fds.push(port_far.into());
-            Ok((
-                Arc::new(SerialChannel::new(port)),
-                ChannelArguments::Serial { fd },
-            ))
-        }
+        #[cfg(not(target_os = "linux"))]
+        ChannelChoice::Auto => serial(fds),
+        ChannelChoice::Serial => serial(fds),
     }
+}
+
+fn serial<'a>(
+    fds: &mut Vec<OwnedFd>,
+) -> Result<(Arc<dyn Channel>, ChannelArguments<'a>), BootError> {
+    let (port, port_far) = socket_pair()?;
+    let fd = process::FIRST_FD + fds.len() as i32;
+    fds.push(port_far.into());
+    Ok((
+        Arc::new(SerialChannel::new(port)),
+        ChannelArguments::Serial { fd },
+    ))
 }
 
 /// QEMU is gone: its exit status, and the last line that it said.
