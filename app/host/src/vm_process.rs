@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use longshore_host_api::{Home, spawn};
 use longshore_vm::client::{Client, ClientError};
-use longshore_vm::config::VmConfig;
+use longshore_vm::config::{VmConfig, last_state_file};
+use longshore_vm::control::VmState;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::process::{Child, Command};
 
@@ -48,6 +49,12 @@ impl VmProcessError {
 /// Where the process writes what goes wrong with itself.
 pub fn log_file(home: &Home) -> PathBuf {
     home.root().join("vm").join("vm.log")
+}
+
+/// How the VM ended that has run last, if its process was able to say so.
+pub fn last_state(home: &Home) -> Option<VmState> {
+    let text = std::fs::read(last_state_file(home.root())).ok()?;
+    serde_json::from_slice(&text).ok()
 }
 
 /// The process that runs already, if one does.

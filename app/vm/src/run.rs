@@ -148,17 +148,20 @@ fn run(prepared: Prepared) -> anyhow::Result<VmState> {
     for name in ["vm.sock", "channel.sock", "initramfs"] {
         let _ = fs::remove_file(config.sockets().join(name));
     }
-    if let Ok(state) = &end {
-        let text = serde_json::to_vec_pretty(state).unwrap_or_default();
-        let path = config.home.join("vm/last-state.json");
-        if let Err(error) = fs::write(&path, text) {
-            tracing::warn!(%error, "the last state is not kept");
-        }
-    }
     end
 }
 
+fn keep_last_state(path: &Path, state: &VmState) {
+    let text = serde_json::to_vec_pretty(state).unwrap_or_default();
+    if let Err(error) = fs::write(path, text) {
+        tracing::warn!(%error, "the last state is not kept");
+    }
+}
+
 async fn serve(config: VmConfig) -> anyhow::Result<VmState> {
+    let last_state = config.last_state();
+    // An earlier VM's says nothing of this one.
+    let _ = fs::remove_file(&last_state);
     let control = bind(&config.control_socket())?;
     let channel = bind(&config.channel_socket())?;
     let (state, states) = watch::channel(VmState::Starting {
@@ -185,8 +188,10 @@ async fn serve(config: VmConfig) -> anyhow::Result<VmState> {
     }
     .run()
     .await;
-    tasks.shutdown().await;
     let last = watchers.borrow().clone();
+    // Before the sockets close: whoever loses its connection finds the reason there.
+    keep_last_state(&last_state, &last);
+    tasks.shutdown().await;
     // Connections hold receivers of the state; they end once the last sender is gone, after the last state is read.
     let closed = watchers.clone();
     drop(watchers);
