@@ -280,6 +280,7 @@ fn start(recipe: &Recipe<'_>, accelerator: Accelerator) -> Result<Started, BootE
 }
 
 /// Our end of the channel, and what QEMU is told of its own.
+#[cfg_attr(not(target_os = "linux"), allow(unused_variables))]
 fn open_channel<'a>(
     choice: ChannelChoice,
     vsock_socket: &'a Path,
