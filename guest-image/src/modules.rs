@@ -189,7 +189,10 @@ mod tests {
         assert_eq!(&signed[..unsigned_length(&signed)], b"module");
         assert_eq!(unsigned_length(b"module"), 6);
         // A length that is longer than the file is no signature.
-        assert_eq!(unsigned_length(b"\xff\xff\xff\xff~Module signature appended~\n"), 32);
+        assert_eq!(
+            unsigned_length(b"\xff\xff\xff\xff~Module signature appended~\n"),
+            32
+        );
     }
 
     #[test]

@@ -72,7 +72,9 @@ pub async fn spawn(home: &Home, config: &VmConfig) -> Result<Client, VmProcessEr
         .map_err(|e| VmProcessError::Config(config_file.clone(), e))?;
     let start_failed = |e| VmProcessError::Start(program.clone(), e);
     let log = File::create(log_file(home)).map_err(start_failed)?;
-    let child = Command::new(&program)
+    let mut command = Command::new(&program);
+    spawn::stand_alone(&mut command);
+    let child = command
         .arg("--config")
         .arg(&config_file)
         .current_dir(home.root())
