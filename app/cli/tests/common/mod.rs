@@ -15,6 +15,12 @@ pub struct Instance {
     pub home: tempfile::TempDir,
 }
 
+/// Folder with the archives made by scripts/images.
+pub fn image_folder() -> PathBuf {
+    let target = programs().parent().expect("the target folder");
+    target.join("test-images")
+}
+
 /// The instance that the tests of one binary share: booted once, stopped when the process ends.
 pub fn shared() -> &'static Instance {
     static SHARED: OnceLock<Instance> = OnceLock::new();
@@ -49,8 +55,7 @@ fn programs() -> &'static Path {
 
 /// An archive made by scripts/images.
 pub fn image_archive(name: &str) -> PathBuf {
-    let target = programs().parent().expect("the target folder");
-    let path = target.join("test-images").join(format!("{name}.tar"));
+    let path = image_folder().join(format!("{name}.tar"));
     assert!(
         path.exists(),
         "{} is missing: run scripts/images {name}",

@@ -76,11 +76,12 @@ impl Images {
     where
         S: Stream<Item = io::Result<Bytes>> + Send + Unpin + 'static,
     {
-        // Names inside the archive are taken as they are; what has none is kept by its digest.
+        // Names inside the archive are taken as they are (containerd drops them unless they may overwrite the
+        // prefix); what has none is kept by its digest.
         store.extra_references = vec![ImageReference {
             name: DANGLING.to_owned(),
             is_prefix: true,
-            allow_overwrite: false,
+            allow_overwrite: true,
             add_digest: true,
             skip_named_digest: true,
         }];

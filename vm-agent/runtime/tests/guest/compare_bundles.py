@@ -2,7 +2,7 @@
 """Runs the same OCI bundles under runc and under longshore-runtime and shows what differs.
 
 In a guest (or any cgroup v2 machine, as root) with runc, busybox-static and python3:
-    python3 compare_bundles.py /path/to/longshore-runtime [NAME-PART]
+    python3 compare_bundles.py /path/to/longshore-runtime [NAME,NAME...]
 Quicker than compare-with-runc.sh, which does the same through Docker's engine. Exits 1 when a
 bundle's exit code or output differs beyond what must (see `normalize`).
 """
@@ -18,12 +18,16 @@ import sys
 import tempfile
 
 RUNTIME = sys.argv[1]
-ONLY = sys.argv[2] if len(sys.argv) > 2 else ""
+ONLY = sys.argv[2].split(",") if len(sys.argv) > 2 else None
 WORK = tempfile.mkdtemp()
 ROOTFS = os.path.join(WORK, "rootfs")
 FAILED = []
 CAPS = ["CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_KILL", "CAP_SETUID", "CAP_SETGID", "CAP_MKNOD", "CAP_NET_RAW"]
 STATUS = 'grep -E "^(Cap|NoNewPrivs|Seccomp|Groups|Uid|Gid)" /proc/self/status'
+
+
+def wanted(name):
+    return ONLY is None or name in ONLY
 
 
 def make_rootfs():
@@ -94,7 +98,7 @@ def judge(name, one, other):
 
 
 def same(name, change, stdin=""):
-    if ONLY not in name:
+    if not wanted(name):
         return
     spec = copy.deepcopy(BASE)
     spec["root"]["path"] = ROOTFS
@@ -239,7 +243,7 @@ def cases():
     same("hostname", lambda spec: (sh("hostname; cat /proc/sys/kernel/domainname")(spec), spec.update(hostname="h", domainname="d")))
     same("shared root", with_linux("grep -c shared /proc/self/mountinfo", rootfsPropagation="rshared"))
     log = os.path.join(WORK, "hooks")
-    if ONLY in "hooks":
+    if wanted("hooks"):
         results = []
         for program in ("runc", RUNTIME):
             open(log, "w").close()
@@ -342,7 +346,7 @@ try:
     make_rootfs()
     BASE = base_spec()
     cases()
-    if ONLY in "life":
+    if wanted("life"):
         judge("life", life("runc"), life(RUNTIME))
 finally:
     shutil.rmtree(WORK, ignore_errors=True)

@@ -38,13 +38,14 @@ pub fn imported(
         };
         let named = full.cloned().or_else(|| {
             let tag = tag?;
-            let is_full = tag.contains('/') || tag.contains(':');
-            Some(if is_full {
+            Some(if tag.contains(['/', ':', '@']) {
                 tag.clone()
             } else {
                 format!("{}:{tag}", reference.name)
             })
         });
+        // An archive's own names count only within the prefix, unless they may overwrite it.
+        let named = named.filter(|name| reference.allow_overwrite || within(name, &reference.name));
         let is_named = reference.is_prefix && named.is_some();
         if let Some(name) = named.filter(|_| reference.is_prefix) {
             add(name);
@@ -57,6 +58,11 @@ pub fn imported(
         }
     }
     names
+}
+
+fn within(name: &str, prefix: &str) -> bool {
+    let rest = name.strip_prefix(prefix);
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['/', ':', '@']))
 }
 
 #[cfg(test)]
@@ -73,7 +79,13 @@ mod tests {
             skip_named_digest,
             ..ImageReference::default()
         };
+        let overwritten = ImageReference {
+            allow_overwrite: true,
+            ..prefix(true, true)
+        };
         let full = (NAME_ANNOTATION, "docker.io/library/a:1");
+        let inside = (NAME_ANNOTATION, "import/a:1");
+        let beside = (NAME_ANNOTATION, "imported:1");
         let tag = (TAG_ANNOTATION, "1");
         type Case<'a> = (
             &'a [ImageReference],
@@ -83,7 +95,21 @@ mod tests {
         let cases: &[Case<'_>] = &[
             (&[], &[full, tag], &["docker.io/library/a:1"]),
             (&[], &[tag], &[]),
-            (&[prefix(false, false)], &[full], &["docker.io/library/a:1"]),
+            (&[prefix(false, false)], &[full], &[]),
+            (&[prefix(false, false)], &[inside], &["import/a:1"]),
+            (&[prefix(false, false)], &[beside], &[]),
+            (&[prefix(true, true)], &[full], &["import@sha256:x"]),
+            (
+                std::slice::from_ref(&overwritten),
+                &[full],
+                &["docker.io/library/a:1"],
+            ),
+            (std::slice::from_ref(&overwritten), &[tag], &["import:1"]),
+            (
+                std::slice::from_ref(&overwritten),
+                &[],
+                &["import@sha256:x"],
+            ),
             (&[prefix(false, false)], &[tag], &["import:1"]),
             (&[prefix(true, true)], &[], &["import@sha256:x"]),
             (&[prefix(true, true)], &[tag], &["import:1"]),

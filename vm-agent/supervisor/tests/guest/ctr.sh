@@ -2,10 +2,11 @@
 # Swap check of the joint "client → supervisor → shim": Debian's ctr drives our supervisor, which runs Debian's
 # containerd-shim-runc-v2 (or the shim named by RUNTIME).
 #
-# Run as root inside a guest that has ctr, runc, containerd-shim-runc-v2 and busybox-static:
-#   ctr.sh /path/to/longshore-supervisor
+# Run as root on a machine that has ctr, runc and containerd-shim-runc-v2, with an image archive of busybox:latest:
+#   ctr.sh /path/to/longshore-supervisor busybox.tar
 set -eu
 supervisor=$1
+archive=$2
 runtime=${RUNTIME:-io.containerd.runc.v2}
 work=$(mktemp -d)
 socket=$work/run/containerd.sock
@@ -17,29 +18,15 @@ start() {
     # The socket is there before the process is ready, and a client that connects waits.
     while [ ! -S "$socket" ]; do sleep 0.1; done
 }
+stop() { kill -9 $pid; wait $pid 2>/dev/null || true; rm -f "$socket"; }
 c() { ctr -a "$socket" -n moby "$@"; }
 say() { echo "== $*"; }
 expect() { [ "$2" = "$3" ] || { echo "$1: want '$2', got '$3'"; exit 1; }; }
 
-# An image as `docker save` wrote them: one layer, one configuration, manifest.json.
-make_image() {
-    mkdir -p "$work/rootfs/bin" "$work/image"
-    cp /bin/busybox "$work/rootfs/bin/busybox"
-    for name in sh echo true sleep cat; do ln -s busybox "$work/rootfs/bin/$name"; done
-    tar -C "$work/rootfs" -cf "$work/image/layer.tar" .
-    diff_id=$(sha256sum "$work/image/layer.tar" | cut -d' ' -f1)
-    cat >"$work/image/config.json" <<END
-{"architecture":"amd64","os":"linux","config":{"Cmd":["/bin/sh"],"Env":["PATH=/bin"]},
- "rootfs":{"type":"layers","diff_ids":["sha256:$diff_id"]}}
-END
-    echo '[{"Config":"config.json","RepoTags":["busybox:latest"],"Layers":["layer.tar"]}]' >"$work/image/manifest.json"
-    tar -C "$work/image" -czf "$work/image.tar.gz" config.json manifest.json layer.tar
-}
-
 image=docker.io/library/busybox:latest
 start
 say version; c version
-say import; make_image; c images import "$work/image.tar.gz"
+say import; c images import "$archive" >/dev/null
 c images ls -q | grep -qx "$image"
 say run; expect output hello "$(c run --rm --runtime "$runtime" "$image" one echo hello)"
 set +e; c run --rm --runtime "$runtime" "$image" two sh -c 'exit 7'; code=$?; set -e
@@ -50,10 +37,10 @@ c tasks ls | grep -q "long.*RUNNING"
 before=$(c tasks ls | awk '$1 == "long" {print $2}')
 say pause; c tasks pause long; c tasks ls | grep -q "long.*PAUSED"; c tasks resume long
 c tasks metrics long >/dev/null
-say "kill -9 of the supervisor"; kill -9 $pid; rm -f "$socket"; start
+say "kill -9 of the supervisor"; stop; start
 expect "process after a restart" "$before" "$(c tasks ls | awk '$1 == "long" {print $2}')"
 expect "exec after a restart" again "$(c tasks exec --exec-id e2 long echo again)"
-say "exit while the supervisor is away"; kill -9 $pid; kill -9 "$before"; rm -f "$socket"; start
+say "exit while the supervisor is away"; stop; kill -9 "$before"; start
 c tasks ls | grep -q "long.*STOPPED"
 c tasks delete long || expect "exit code" 137 $?
 c containers delete long
@@ -61,4 +48,4 @@ say "nothing left"; c images rm --sync "$image"
 expect snapshots 0 "$(c snapshots ls | tail -n +2 | wc -l)"
 expect content 0 "$(c content ls -q | wc -l)"
 expect blobs 0 "$(ls "$work/lib/io.containerd.content.v1.content/blobs/sha256" | wc -l)"
-say ok
+echo "all passed"
