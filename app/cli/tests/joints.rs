@@ -139,7 +139,7 @@ fn debians_ctr_lists_the_products_containers() {
     // Here ctr meets the product's own supervisor, so it runs beside it.
     let listed = vm.guest(&format!(
         "mkdir -p {PEERS}/run/containerd && mount --bind /run/containerd {PEERS}/run/containerd && \
-         chroot {PEERS} ctr -a /run/containerd/containerd.sock -n moby containers ls; umount {PEERS}/run/containerd"
+         busybox chroot {PEERS} ctr -a /run/containerd/containerd.sock -n moby containers ls; umount {PEERS}/run/containerd"
     ));
     assert!(listed.contains(&id), "{id} is not in:\n{listed}");
     vm.docker(&["rm", &id]);
