@@ -5,6 +5,7 @@
 
 use std::io;
 
+use longshore_local_socket::Stream;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 /// Longest line of the greeting, with its newline.
@@ -22,12 +23,8 @@ pub enum ConnectError {
 }
 
 /// Connects to guest port `port` through `vm/channel.sock`.
-#[cfg(unix)]
-pub async fn connect(
-    path: &std::path::Path,
-    port: u32,
-) -> Result<tokio::net::UnixStream, ConnectError> {
-    let mut stream = tokio::net::UnixStream::connect(path)
+pub async fn connect(path: &std::path::Path, port: u32) -> Result<Stream, ConnectError> {
+    let mut stream = longshore_local_socket::connect(path)
         .await
         .map_err(ConnectError::Socket)?;
     greet(&mut stream, port).await?;

@@ -14,7 +14,6 @@ use tokio::{
 
 pub mod hybrid;
 mod listeners;
-#[cfg(unix)]
 pub mod relay;
 pub mod serial;
 #[cfg(target_os = "linux")]

@@ -1,11 +1,11 @@
-//! Unix sockets to guest streams: bytes both ways, each direction closed on its own, and no stream left behind by a client
+//! Local sockets to guest streams: bytes both ways, each direction closed on its own, and no stream left behind by a client
 //! that is gone.
 
-use std::{io, os::fd::AsFd, sync::Arc, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
+use longshore_local_socket::{Listener, Stream as Client, hung_up, split};
 use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, Interest, unix::AsyncFd},
-    net::{UnixListener, UnixStream},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     sync::Semaphore,
     time::timeout,
 };
@@ -20,14 +20,14 @@ const GREETING_LIMIT: Duration = Duration::from_secs(10);
 const BUFFER: usize = 32 * 1024;
 
 /// Serves hybrid vsock for `channel` until the task is dropped.
-pub async fn serve(listener: UnixListener, channel: Arc<dyn Channel>) {
+pub async fn serve(mut listener: Listener, channel: Arc<dyn Channel>) {
     let places = Arc::new(Semaphore::new(MAX_CLIENTS));
     loop {
         let Ok(place) = places.clone().acquire_owned().await else {
             return;
         };
         let client = match listener.accept().await {
-            Ok((client, _)) => client,
+            Ok(client) => client,
             Err(error) => {
                 // Out of descriptors: the ones in use must end first.
                 tracing::warn!(%error, "accept on the channel's socket");
@@ -45,12 +45,12 @@ pub async fn serve(listener: UnixListener, channel: Arc<dyn Channel>) {
     }
 }
 
-async fn serve_client(mut client: UnixStream, channel: &dyn Channel) -> io::Result<()> {
+async fn serve_client(mut client: Client, channel: &dyn Channel) -> io::Result<()> {
     let port = timeout(GREETING_LIMIT, hybrid::read_port(&mut client)).await??;
     let connected = tokio::select! {
         connected = channel.connect(port) => connected,
         // A client that gives up while the guest boots.
-        () = hang_up(&client) => return Ok(()),
+        () = hung_up(&client) => return Ok(()),
     };
     match connected {
         Ok(stream) => {
@@ -69,13 +69,9 @@ async fn serve_client(mut client: UnixStream, channel: &dyn Channel) -> io::Resu
 }
 
 /// Carries bytes both ways until both directions have ended, or either side is gone altogether.
-pub async fn relay(client: UnixStream, stream: impl Stream) {
-    // Watched on a descriptor of its own, since the stream's halves are borrowed for copying.
-    let gone = match client.as_fd().try_clone_to_owned() {
-        Ok(descriptor) => descriptor,
-        Err(_) => return,
-    };
-    let (client_reader, client_writer) = client.into_split();
+pub async fn relay(client: Client, stream: impl Stream) {
+    let gone = hung_up(&client);
+    let (client_reader, client_writer) = split(client);
     let (stream_reader, stream_writer) = tokio::io::split(stream);
     let both = async {
         tokio::try_join!(
@@ -85,7 +81,7 @@ pub async fn relay(client: UnixStream, stream: impl Stream) {
     };
     tokio::select! {
         _ = both => {}
-        () = hang_up(&gone) => {}
+        () = gone => {}
     }
 }
 
@@ -105,39 +101,6 @@ async fn copy(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin)
     }
 }
 
-/// Returns when the other end of a unix socket is closed in both directions.
-pub async fn hang_up(socket: &impl AsFd) {
-    let Ok(copy) = socket.as_fd().try_clone_to_owned() else {
-        return std::future::pending().await;
-    };
-    // SAFETY: the descriptor is open, owned by the `AsyncFd`, and nobody else can close it.
-    let watched = unsafe { AsyncFd::register_with_interest(copy, Interest::WRITABLE) };
-    let Ok(watched) = watched else {
-        return std::future::pending().await;
-    };
-    loop {
-        let Ok(mut ready) = watched.writable().await else {
-            return std::future::pending().await;
-        };
-        if is_hung_up(&watched) {
-            return;
-        }
-        // Readiness comes by edges: nothing more is said until it changes.
-        ready.clear_ready();
-    }
-}
-
-fn is_hung_up(socket: &impl std::os::fd::AsRawFd) -> bool {
-    let mut poll = libc::pollfd {
-        fd: socket.as_raw_fd(),
-        events: 0,
-        revents: 0,
-    };
-    // SAFETY: `poll` is one valid entry, and the call returns at once.
-    let count = unsafe { libc::poll(&mut poll, 1, 0) };
-    count == 1 && poll.revents & (libc::POLLHUP | libc::POLLERR) != 0
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -151,12 +114,12 @@ mod tests {
         guest: Mux,
     }
 
-    fn start() -> Both {
+    async fn start() -> Both {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("channel.sock");
         let (host, guest) = duplex(4096);
         let channel = Arc::new(SerialChannel::new(host));
-        tokio::spawn(serve(UnixListener::bind(&path).unwrap(), channel));
+        tokio::spawn(serve(Listener::bind(&path).await.unwrap(), channel));
         Both {
             _dir: dir,
             path,
@@ -166,7 +129,7 @@ mod tests {
 
     #[tokio::test]
     async fn half_close_passes_through_and_the_answer_still_comes() {
-        let both = start();
+        let both = start().await;
         let echo = async {
             let mut stream = both.guest.accept().await.unwrap().accept();
             let mut text = String::new();
@@ -193,7 +156,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_client_that_vanishes_after_its_half_close_resets_the_stream() {
-        let both = start();
+        let both = start().await;
         let mut clients = Vec::new();
         for _ in 0..2 {
             let (client, mut stream) = tokio::join!(hybrid::connect(&both.path, 9), async {
@@ -227,7 +190,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_refusal_is_told() {
-        let both = start();
+        let both = start().await;
         let refuse = async { drop(both.guest.accept().await.unwrap()) };
         let (answer, ()) = tokio::join!(hybrid::connect(&both.path, 9), refuse);
         assert_eq!(

@@ -10,7 +10,7 @@ const NOT_RUNNING: u8 = 4;
 
 pub async fn show(home: &Home, json: bool) -> Result<ExitCode, ApiError> {
     // Without a service a VM may still run: the service finds it.
-    let vm_may_run = home.vm_socket().exists();
+    let vm_may_run = home.vm_may_run();
     let client = if vm_may_run {
         Client::new(home.clone())
     } else {

@@ -45,7 +45,6 @@ fn two_starts_at_once_boot_one_vm() {
 }
 
 #[test]
-#[ignore = "fails at times: longshore-vm may end before the host service has read its last state"]
 fn a_missing_qemu_is_said() {
     let vm = Instance::new();
     let output = vm

@@ -108,7 +108,6 @@ fn files_made_in_containers_belong_to_the_host_user() {
 }
 
 #[test]
-#[ignore = "fails: the daemon knows only the shares of the boot, not those mounted since"]
 fn a_path_that_is_not_shared_is_refused_until_it_is() {
     let shared = tempfile::tempdir().expect("a folder");
     let vm = booted_with(shared.path());

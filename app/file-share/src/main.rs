@@ -83,5 +83,7 @@ fn run(options: Options) -> anyhow::Result<()> {
 /// The portable server over the channel will stand here.
 #[cfg(not(target_os = "linux"))]
 fn run(_: Options) -> anyhow::Result<()> {
-    anyhow::bail!("virtiofs is served on Linux only")
+    anyhow::bail!(
+        "folders are shared with the VM on Linux only so far: the file server of this system is still to come"
+    )
 }

@@ -14,7 +14,6 @@ use crate::doctor::Report;
 use crate::error::{ApiError, ErrorCode};
 use crate::home::Home;
 use crate::spawn;
-use crate::transport;
 use crate::types::{
     LogSource, Progress, SettingsChange, SettingsChanged, ShareRequest, StartRequest, Status,
 };
@@ -198,7 +197,7 @@ impl Client {
                 .await
                 .map_err(|e| ApiError::new(ErrorCode::NoService, e.to_string()))?
         } else {
-            transport::connect(&self.home.host_socket())
+            longshore_local_socket::connect(&self.home.host_socket())
                 .await
                 .map_err(|e| {
                     ApiError::new(

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use longshore_local_socket as local_socket;
 use sha2::{Digest, Sha256};
 
 /// Longest path of a unix socket: `sun_path` without its final zero.
@@ -81,6 +82,11 @@ impl Home {
         self.sockets.join("vm").join("vm.sock")
     }
 
+    /// False if no VM can be running.
+    pub fn vm_may_run(&self) -> bool {
+        local_socket::may_be_served(&self.vm_socket())
+    }
+
     pub fn channel_socket(&self) -> PathBuf {
         self.sockets.join("vm").join("channel.sock")
     }
@@ -113,11 +119,7 @@ impl Home {
 
     /// What a Docker client wants to be told: the value of `DOCKER_HOST`.
     pub fn docker_host(&self) -> String {
-        if cfg!(windows) {
-            "npipe:////./pipe/longshore".to_owned()
-        } else {
-            format!("unix://{}", self.docker_socket().display())
-        }
+        local_socket::address(&self.docker_socket())
     }
 
     /// True if this is the instance that a bare `longshore` uses; only that one gets the Docker context.

@@ -9,7 +9,6 @@ pub mod home;
 pub mod settings;
 pub mod size;
 pub mod spawn;
-pub mod transport;
 pub mod types;
 
 pub use client::Client;

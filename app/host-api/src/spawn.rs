@@ -6,11 +6,11 @@ use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 
+use longshore_local_socket::{self as local_socket, Stream};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::process::Command;
 
 use crate::home::{Home, HomeError};
-use crate::transport::{self, Stream};
 
 /// What the service writes to its standard output when it serves.
 pub const READY: &str = "ready";
@@ -41,19 +41,19 @@ pub enum SpawnError {
 /// Connects to the service, and starts it if nobody serves.
 pub async fn connect_or_spawn(home: &Home) -> Result<Stream, SpawnError> {
     let socket = home.host_socket();
-    match transport::connect(&socket).await {
+    match local_socket::connect(&socket).await {
         Ok(stream) => return Ok(stream),
-        Err(e) if transport::nobody_serves(&e) => {}
+        Err(e) if local_socket::nobody_serves(&e) => {}
         Err(e) => return Err(SpawnError::Connect(socket, e)),
     }
     home.create()?;
     // Whoever holds the lock starts the service; the others find it serving when they get the lock.
     let _lock = lock(home.spawn_lock()).await?;
-    match transport::connect(&socket).await {
+    match local_socket::connect(&socket).await {
         Ok(stream) => Ok(stream),
-        Err(e) if transport::nobody_serves(&e) => {
+        Err(e) if local_socket::nobody_serves(&e) => {
             spawn(home).await?;
-            transport::connect(&socket)
+            local_socket::connect(&socket)
                 .await
                 .map_err(|e| SpawnError::Connect(socket, e))
         }
@@ -65,7 +65,11 @@ async fn lock(path: PathBuf) -> Result<File, SpawnError> {
     let result = tokio::task::spawn_blocking({
         let path = path.clone();
         move || {
-            let file = OpenOptions::new().create(true).append(true).open(path)?;
+            let file = OpenOptions::new()
+                .read(true)
+                .append(true)
+                .create(true)
+                .open(path)?;
             file.lock().map(|()| file)
         }
     })
@@ -88,11 +92,27 @@ pub fn sibling(name: &str) -> Result<PathBuf, SpawnError> {
     }
 }
 
+/// Lets a program that is to outlive this one be out of reach of this terminal's Ctrl-C and of its end. On unix a program does
+/// that itself, with a session of its own.
+pub fn stand_alone(command: &mut Command) {
+    #[cfg(windows)]
+    {
+        /// Process Creation Flags of the Win32 API.
+        const CREATE_NEW_PROCESS_GROUP: u32 = 0x200;
+        const CREATE_NO_WINDOW: u32 = 0x0800_0000;
+        command.creation_flags(CREATE_NEW_PROCESS_GROUP | CREATE_NO_WINDOW);
+    }
+    #[cfg(not(windows))]
+    let _ = command;
+}
+
 /// The service leaves this session by itself; its standard output is a pipe that says when it serves.
 async fn spawn(home: &Home) -> Result<(), SpawnError> {
     let program = sibling("longshore-host")?;
     let log = private_log(home.host_log())?;
-    let mut child = Command::new(&program)
+    let mut command = Command::new(&program);
+    stand_alone(&mut command);
+    let mut child = command
         .arg("--home")
         .arg(home.root())
         .current_dir("/")

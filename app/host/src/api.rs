@@ -14,6 +14,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use longshore_host_api::types::{LogSource, SettingsChange, SettingsChanged, ShareRequest};
 use longshore_host_api::{ApiError, ErrorCode};
+use longshore_local_socket::Listener;
 use longshore_protocol::control::{Reply, Request as GuestRequest};
 use longshore_protocol::logs::LogSource as GuestSource;
 use longshore_protocol::ports;
@@ -22,7 +23,6 @@ use serde::de::DeserializeOwned;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::sync::CancellationToken;
 
-use crate::listener::Listener;
 use crate::operation::Operation;
 use crate::service::{self, Service};
 use crate::{channel, doctor, guest, logs, splice};

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use longshore_host_api::transport::{self, Stream};
+use longshore_local_socket::{self as local_socket, Stream};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 /// The longest answer line to `CONNECT`.
@@ -21,7 +21,7 @@ pub enum DialError {
 
 /// Opens a stream to a port of the guest.
 pub async fn dial(channel: &Path, port: u32) -> Result<Stream, DialError> {
-    let mut stream = transport::connect(channel)
+    let mut stream = local_socket::connect(channel)
         .await
         .map_err(|e| DialError::Channel(channel.to_owned(), e))?;
     let broken = |e| DialError::Broken(port, e);

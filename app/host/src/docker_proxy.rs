@@ -3,13 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use longshore_local_socket::{Listener, Stream, hung_up};
 use longshore_protocol::ports;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::channel;
-use crate::listener::{Accepted, Listener};
 use crate::phase::{Phase, PhaseReceiver};
 use crate::splice;
 
@@ -53,13 +53,13 @@ pub async fn serve(
     }
 }
 
-async fn carry(client: Accepted, phase: PhaseReceiver, channel: &std::path::Path) {
+async fn carry(client: Stream, phase: PhaseReceiver, channel: &std::path::Path) {
     if let Err(why) = wait_ready(phase).await {
         return refuse(client, &why).await;
     }
     match channel::dial(channel, ports::DOCKER).await {
         Ok(guest) => {
-            let gone = splice::hung_up(&client);
+            let gone = hung_up(&client);
             if let Err(error) = splice::splice(client, guest, gone).await {
                 tracing::debug!(%error, "a Docker connection ended");
             }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use longshore_host_api::doctor::{Check, Report};
-use longshore_host_api::{Size, spawn, transport};
+use longshore_host_api::{Size, spawn};
 use longshore_protocol::config::GuestConfig;
 use longshore_protocol::control::{Reply, Request, ServiceState, Status};
 use longshore_protocol::line;
@@ -369,7 +369,7 @@ fn guest_service(status: &Status, name: &str) -> Check {
 
 async fn docker_socket(service: &Service) -> Check {
     let path = service.home().docker_socket();
-    let stream = match transport::connect(&path).await {
+    let stream = match longshore_local_socket::connect(&path).await {
         Ok(stream) => stream,
         Err(e) => {
             return Check::fail(

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use longshore_host_api::transport::Stream;
+use longshore_local_socket::Stream;
 use longshore_protocol::control::{Outcome, Reply, ReplyLine, Request, RequestLine};
 use longshore_protocol::line::{self, LineError};
 use longshore_protocol::{VERSION, ports};

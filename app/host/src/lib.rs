@@ -9,7 +9,6 @@ mod doctor;
 mod engine;
 mod guest;
 mod image;
-pub mod listener;
 mod logs;
 mod machine;
 mod operation;

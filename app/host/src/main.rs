@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use clap::Parser;
-use longshore_host::listener::Listener;
 use longshore_host::service::Service;
 use longshore_host::{api, docker_proxy, settings_file};
 use longshore_host_api::{Home, spawn};
+use longshore_local_socket::Listener;
 use tokio_util::sync::CancellationToken;
 
 /// Requests under way may take so long to end when the service does.
@@ -104,7 +104,11 @@ async fn serve(home: Home) -> anyhow::Result<()> {
 /// Two services of one home would fight over its sockets; the second waits for the first that is ending, not for ever.
 fn lock(home: &Home) -> anyhow::Result<File> {
     let path = home.host_lock();
-    let file = OpenOptions::new().create(true).append(true).open(&path)?;
+    let file = OpenOptions::new()
+        .read(true)
+        .append(true)
+        .create(true)
+        .open(&path)?;
     let deadline = std::time::Instant::now() + 10 * GRACE;
     while let Err(error) = file.try_lock() {
         match error {

@@ -38,6 +38,11 @@ pub const SHARE_COMMAND: &str = "longshore settings set shares+=PATH";
 
 /// The shares to boot with, and a line for each that cannot be.
 pub fn plan(settings: &Settings, home: Option<&Path>) -> (Vec<ShareConfig>, Vec<String>) {
+    if !cfg!(target_os = "linux") && (settings.share_home || !settings.share_list().is_empty()) {
+        // A VM without folders is worth more than none.
+        let notice = "no folder is shared with the VM: that works on Linux only so far";
+        return (Vec::new(), vec![notice.to_owned()]);
+    }
     let mut shares: Vec<ShareConfig> = Vec::new();
     let mut notices = Vec::new();
     let home = home
@@ -102,7 +107,7 @@ pub fn user_home() -> Option<PathBuf> {
         .filter(|p| p.is_absolute())
 }
 
-#[cfg(all(test, unix))]
+#[cfg(all(test, target_os = "linux"))]
 mod tests {
     use longshore_host_api::settings::{Machine, Stored};
 

@@ -35,39 +35,9 @@ async fn pump(from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin) -> 
     Ok(())
 }
 
-/// Ends when the other side of a unix socket has closed both directions.
-#[cfg(target_os = "linux")]
-pub fn hung_up(stream: &tokio::net::UnixStream) -> impl Future<Output = ()> + use<> {
-    use std::os::fd::AsFd;
-
-    use tokio::io::Interest;
-    use tokio::io::unix::AsyncFd;
-
-    let watch = stream.as_fd().try_clone_to_owned().and_then(|fd| {
-        // epoll tells a hang-up whatever one is interested in, and priority data does not exist on these sockets.
-        // SAFETY: an OwnedFd stays open, and the same descriptor, for as long as the AsyncFd holds it.
-        Ok(unsafe { AsyncFd::register_with_interest(fd, Interest::PRIORITY) }?)
-    });
-    async move {
-        if let Ok(watch) = watch {
-            while let Ok(mut guard) = watch.ready(Interest::PRIORITY).await {
-                if guard.ready().is_read_closed() {
-                    return;
-                }
-                guard.clear_ready();
-            }
-        }
-        std::future::pending().await
-    }
-}
-
-#[cfg(not(target_os = "linux"))]
-pub fn hung_up(_: &crate::listener::Accepted) -> impl Future<Output = ()> + use<> {
-    std::future::pending()
-}
-
 #[cfg(all(test, target_os = "linux"))]
 mod tests {
+    use longshore_local_socket::hung_up;
     use tokio::io::AsyncReadExt;
     use tokio::net::UnixStream;
 

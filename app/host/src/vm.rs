@@ -27,6 +27,7 @@ use tokio_util::sync::CancellationToken;
 use crate::operation::Reporter;
 use crate::phase::{Phase, PhaseReceiver, PhaseSender};
 use crate::ports::Ports;
+use crate::vm_process::VmProcessError;
 use crate::{channel, engine, guest, logs, ports as published, vm_process};
 
 /// From the agent's first answer to the engine's.
@@ -170,6 +171,10 @@ impl Vm {
             let client = match vm_process::find(&self.home).await {
                 Some(client) => client,
                 None => vm_process::spawn(&self.home, &config).await.map_err(|e| {
+                    // It served its sockets and ended before we were there: it has left a reason.
+                    if let VmProcessError::Connect(e) = &e {
+                        return self.lost(e);
+                    }
                     let error = ApiError::new(ErrorCode::StartFailed, e.to_string());
                     error.at_stage("vm").with_log(e.log())
                 })?,
@@ -200,13 +205,7 @@ impl Vm {
 
     /// From a `longshore-vm` that serves its socket to an engine that answers.
     async fn follow_start(&self, client: Client, reporter: &Reporter) -> Result<Watch, ApiError> {
-        let lost = |e: ClientError| {
-            ApiError::new(
-                ErrorCode::StartFailed,
-                format!("lost the VM's process: {e}"),
-            )
-            .with_log(logs::last_lines(&vm_process::log_file(&self.home), 20))
-        };
+        let lost = |e: ClientError| self.lost(&e);
         let mut watch = client.watch().await.map_err(lost)?;
         let mut stage = None;
         let running = loop {
@@ -247,6 +246,16 @@ impl Vm {
         }
         self.set_phase(Phase::Running);
         Ok(watch)
+    }
+
+    /// Why the VM's process is not there any more: what it left to say, or else its log.
+    fn lost(&self, error: &ClientError) -> ApiError {
+        if let Some(VmState::Failed(failure)) = vm_process::last_state(&self.home) {
+            return start_failure(failure);
+        }
+        let message = format!("lost the VM's process: {error}");
+        let log = logs::last_lines(&vm_process::log_file(&self.home), 20);
+        ApiError::new(ErrorCode::StartFailed, message).with_log(log)
     }
 
     async fn engine_answers(&self) -> Result<(), ApiError> {

@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use longshore_host_api::{Home, spawn};
 use longshore_vm::client::{Client, ClientError};
-use longshore_vm::config::VmConfig;
+use longshore_vm::config::{VmConfig, last_state_file};
+use longshore_vm::control::VmState;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::process::{Child, Command};
 
@@ -50,6 +51,12 @@ pub fn log_file(home: &Home) -> PathBuf {
     home.root().join("vm").join("vm.log")
 }
 
+/// How the VM ended that has run last, if its process was able to say so.
+pub fn last_state(home: &Home) -> Option<VmState> {
+    let text = std::fs::read(last_state_file(home.root())).ok()?;
+    serde_json::from_slice(&text).ok()
+}
+
 /// The process that runs already, if one does.
 pub async fn find(home: &Home) -> Option<Client> {
     Client::connect(&home.vm_socket()).await.ok()
@@ -65,7 +72,9 @@ pub async fn spawn(home: &Home, config: &VmConfig) -> Result<Client, VmProcessEr
         .map_err(|e| VmProcessError::Config(config_file.clone(), e))?;
     let start_failed = |e| VmProcessError::Start(program.clone(), e);
     let log = File::create(log_file(home)).map_err(start_failed)?;
-    let child = Command::new(&program)
+    let mut command = Command::new(&program);
+    spawn::stand_alone(&mut command);
+    let child = command
         .arg("--config")
         .arg(&config_file)
         .current_dir(home.root())

@@ -1,7 +1,6 @@
 //! One attempt to boot: QEMU's process, its monitor, the channel, and the guest's first words.
 
 use std::{
-    os::{fd::OwnedFd, unix::net::UnixStream as StdUnixStream},
     path::{Path, PathBuf},
     process::ExitStatus,
     sync::Arc,
@@ -11,8 +10,8 @@ use std::{
 #[cfg(target_os = "linux")]
 use longshore_channel::vsock::VsockChannel;
 use longshore_channel::{Channel, ChannelError, serial::SerialChannel};
+use longshore_local_socket::Stream;
 use tokio::{
-    net::UnixStream,
     process::{Child, Command},
     sync::{mpsc, watch},
     time::timeout,
@@ -42,7 +41,7 @@ const AGENT_LIMIT: Duration = Duration::from_secs(120);
 /// How soon an agent that did not listen is greeted again.
 const GREETING_INTERVAL: Duration = Duration::from_millis(20);
 
-pub type Monitor = Qmp<UnixStream>;
+pub type Monitor = Qmp<Stream>;
 
 /// A guest whose agent has answered.
 pub struct Guest {
@@ -57,7 +56,7 @@ pub struct Guest {
 
 #[derive(Debug, thiserror::Error)]
 pub enum BootError {
-    #[error("make a socket pair for QEMU: {0}")]
+    #[error("connect QEMU with this process: {0}")]
     SocketPair(#[source] std::io::Error),
     #[error("start {program}: {source}", program = program.display())]
     Spawn {
@@ -218,24 +217,14 @@ fn guest_ended(console: &Console) -> BootError {
 struct Started {
     child: Child,
     pid: u32,
-    monitor: UnixStream,
+    monitor: Stream,
     channel: Arc<dyn Channel>,
     life: watch::Receiver<bool>,
 }
 
-/// A connected pair: our end, and the one that QEMU inherits.
-fn socket_pair() -> Result<(UnixStream, StdUnixStream), BootError> {
-    let pair = || {
-        let (ours, theirs) = StdUnixStream::pair()?;
-        ours.set_nonblocking(true)?;
-        Ok((UnixStream::from_std(ours)?, theirs))
-    };
-    pair().map_err(BootError::SocketPair)
-}
-
 fn start(recipe: &Recipe<'_>, accelerator: Accelerator) -> Result<Started, BootError> {
-    let (monitor, monitor_far) = socket_pair()?;
-    let mut fds = vec![monitor_far.into()];
+    let (monitor, monitor_far) = process::socket_pair().map_err(BootError::SocketPair)?;
+    let mut fds = vec![monitor_far];
     let vsock_socket = recipe.config.sockets().join("vsock.sock");
     let (channel, channel_arguments) =
         open_channel(recipe.config.channel, &vsock_socket, &mut fds)?;
@@ -291,14 +280,16 @@ fn start(recipe: &Recipe<'_>, accelerator: Accelerator) -> Result<Started, BootE
 }
 
 /// Our end of the channel, and what QEMU is told of its own.
+#[cfg_attr(not(target_os = "linux"), allow(unused_variables))]
 fn open_channel<'a>(
     choice: ChannelChoice,
     vsock_socket: &'a Path,
-    fds: &mut Vec<OwnedFd>,
+    fds: &mut Vec<process::Inherited>,
 ) -> Result<(Arc<dyn Channel>, ChannelArguments<'a>), BootError> {
+    // A vhost-user device needs Linux's shared memory file descriptors; elsewhere the port is what there is.
     match choice {
         #[cfg(target_os = "linux")]
-        ChannelChoice::Vsock => {
+        ChannelChoice::Auto | ChannelChoice::Vsock => {
             let channel = Arc::new(VsockChannel::new(vsock_socket)?);
             Ok((
                 channel,
@@ -309,16 +300,22 @@ fn open_channel<'a>(
         }
         #[cfg(not(target_os = "linux"))]
         ChannelChoice::Vsock => Err(BootError::NoVsock),
-        ChannelChoice::Auto | ChannelChoice::Serial => {
-            let (port, port_far) = socket_pair()?;
-            let fd = process::FIRST_FD + fds.len() as i32;
-            fds.push(port_far.into());
-            Ok((
-                Arc::new(SerialChannel::new(port)),
-                ChannelArguments::Serial { fd },
-            ))
-        }
+        #[cfg(not(target_os = "linux"))]
+        ChannelChoice::Auto => serial(fds),
+        ChannelChoice::Serial => serial(fds),
     }
+}
+
+fn serial<'a>(
+    fds: &mut Vec<process::Inherited>,
+) -> Result<(Arc<dyn Channel>, ChannelArguments<'a>), BootError> {
+    let (port, port_far) = process::socket_pair().map_err(BootError::SocketPair)?;
+    let fd = process::FIRST_FD + fds.len() as i32;
+    fds.push(port_far);
+    Ok((
+        Arc::new(SerialChannel::new(port)),
+        ChannelArguments::Serial { fd },
+    ))
 }
 
 /// QEMU is gone: its exit status, and the last line that it said.

@@ -2,14 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
+use longshore_local_socket::{self as local_socket, ReadHalf, WriteHalf};
 use longshore_protocol::line::{self, LineError};
-use tokio::{
-    io::BufReader,
-    net::{
-        UnixStream,
-        unix::{OwnedReadHalf, OwnedWriteHalf},
-    },
-};
+use tokio::io::BufReader;
 
 use crate::control::{
     ControlError, Outcome, Reply, ReplyLine, Request, RequestLine, ShareConfig, VersionInfo,
@@ -36,20 +31,20 @@ pub enum ClientError {
 
 /// One connection; requests go one after the other.
 pub struct Client {
-    reader: BufReader<OwnedReadHalf>,
-    writer: OwnedWriteHalf,
+    reader: BufReader<ReadHalf>,
+    writer: WriteHalf,
     last_id: u64,
 }
 
 impl Client {
     pub async fn connect(path: &Path) -> Result<Self, ClientError> {
-        let stream = UnixStream::connect(path)
+        let stream = local_socket::connect(path)
             .await
             .map_err(|source| ClientError::Connect {
                 path: path.into(),
                 source,
             })?;
-        let (reader, writer) = stream.into_split();
+        let (reader, writer) = local_socket::split(stream);
         Ok(Self {
             reader: BufReader::new(reader),
             writer,

@@ -1,6 +1,6 @@
 //! What `longshore-vm --config FILE` is given: one JSON object.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use longshore_protocol::config::GuestConfig;
 use serde::{Deserialize, Serialize};
@@ -105,9 +105,19 @@ impl VmConfig {
         self.sockets().join("vm.sock")
     }
 
+    /// How the last VM ended: [`crate::control::VmState`] as JSON, written before the sockets close.
+    pub fn last_state(&self) -> PathBuf {
+        last_state_file(&self.home)
+    }
+
     pub fn channel_socket(&self) -> PathBuf {
         self.sockets().join("channel.sock")
     }
+}
+
+/// Where the `longshore-vm` of `home` says how it ended.
+pub fn last_state_file(home: &Path) -> PathBuf {
+    home.join("vm").join("last-state.json")
 }
 
 #[cfg(test)]

@@ -3,7 +3,6 @@
 use std::{
     fs::{self, File},
     io::{self, Write},
-    os::unix::fs::{DirBuilderExt, PermissionsExt},
     path::{Path, PathBuf},
     process::ExitCode,
     sync::Arc,
@@ -14,9 +13,8 @@ use anyhow::Context;
 use async_trait::async_trait;
 use clap::Parser;
 use longshore_channel::{BoxStream, Channel, ChannelError, Listener, relay};
+use longshore_local_socket::Listener as SocketListener;
 use tokio::{
-    net::UnixListener,
-    signal::unix::{SignalKind, signal},
     sync::{mpsc, oneshot, watch},
     time::timeout,
 };
@@ -84,23 +82,36 @@ fn prepare(path: &Path) -> anyhow::Result<Prepared> {
     let text = fs::read(path).with_context(|| format!("read {}", path.display()))?;
     let config: VmConfig =
         serde_json::from_slice(&text).with_context(|| format!("read {}", path.display()))?;
-    // A session of our own: a terminal's Ctrl-C and the death of whoever started us end nothing here. It fails only when
-    // we lead one already.
-    let _ = nix::unistd::setsid();
-    nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o077));
+    stand_alone();
     let vm_dir = config.home.join("vm");
     for dir in [&vm_dir, &config.sockets()] {
-        fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(dir)
-            .with_context(|| format!("make {}", dir.display()))?;
+        create_private(dir).with_context(|| format!("make {}", dir.display()))?;
     }
     let lock = lock(&vm_dir.join("lock"), &config.home)?;
     Ok(Prepared {
         config,
         _lock: lock,
     })
+}
+
+/// A terminal's Ctrl-C and the death of whoever started us end nothing here, and what we make is private.
+#[cfg(unix)]
+fn stand_alone() {
+    // It fails only when we lead a session already.
+    let _ = nix::unistd::setsid();
+    nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o077));
+}
+
+/// Whoever starts us says so when it starts us, and the folders of a user are private to begin with.
+#[cfg(not(unix))]
+fn stand_alone() {}
+
+fn create_private(dir: &Path) -> io::Result<()> {
+    let mut builder = fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(dir)
 }
 
 /// The lock holds the process id for people; the kernel releases it with the process.
@@ -127,15 +138,6 @@ fn lock(path: &Path, home: &Path) -> anyhow::Result<File> {
     Ok(file)
 }
 
-/// A socket that only this user can reach; what an earlier process left is replaced.
-fn bind(path: &Path) -> anyhow::Result<UnixListener> {
-    let _ = fs::remove_file(path);
-    let listener =
-        UnixListener::bind(path).with_context(|| format!("listen on {}", path.display()))?;
-    fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
-    Ok(listener)
-}
-
 /// Everything runs on this thread, which lives as long as the process: children are tied to it.
 fn run(prepared: Prepared) -> anyhow::Result<VmState> {
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -145,22 +147,23 @@ fn run(prepared: Prepared) -> anyhow::Result<VmState> {
         .context("make the runtime")?;
     let config = prepared.config.clone();
     let end = runtime.block_on(serve(prepared.config));
-    for name in ["vm.sock", "channel.sock", "initramfs"] {
-        let _ = fs::remove_file(config.sockets().join(name));
-    }
-    if let Ok(state) = &end {
-        let text = serde_json::to_vec_pretty(state).unwrap_or_default();
-        let path = config.home.join("vm/last-state.json");
-        if let Err(error) = fs::write(&path, text) {
-            tracing::warn!(%error, "the last state is not kept");
-        }
-    }
+    let _ = fs::remove_file(config.sockets().join("initramfs"));
     end
 }
 
+fn keep_last_state(path: &Path, state: &VmState) {
+    let text = serde_json::to_vec_pretty(state).unwrap_or_default();
+    if let Err(error) = fs::write(path, text) {
+        tracing::warn!(%error, "the last state is not kept");
+    }
+}
+
 async fn serve(config: VmConfig) -> anyhow::Result<VmState> {
-    let control = bind(&config.control_socket())?;
-    let channel = bind(&config.channel_socket())?;
+    let last_state = config.last_state();
+    // An earlier VM's says nothing of this one.
+    let _ = fs::remove_file(&last_state);
+    let control = SocketListener::bind(&config.control_socket()).await?;
+    let channel = SocketListener::bind(&config.channel_socket()).await?;
     let (state, states) = watch::channel(VmState::Starting {
         stage: Stage::Check,
     });
@@ -185,8 +188,10 @@ async fn serve(config: VmConfig) -> anyhow::Result<VmState> {
     }
     .run()
     .await;
-    tasks.shutdown().await;
     let last = watchers.borrow().clone();
+    // Before the sockets close: whoever loses its connection finds the reason there.
+    keep_last_state(&last_state, &last);
+    tasks.shutdown().await;
     // Connections hold receivers of the state; they end once the last sender is gone, after the last state is read.
     let closed = watchers.clone();
     drop(watchers);
@@ -206,15 +211,57 @@ async fn farewell(state: watch::Sender<VmState>) {
     }
 }
 
-/// SIGTERM and SIGINT stop the VM in order.
+/// The signals that stop the VM in order: SIGTERM and SIGINT.
+#[cfg(unix)]
+struct Signals {
+    terminate: tokio::signal::unix::Signal,
+    interrupt: tokio::signal::unix::Signal,
+}
+
+#[cfg(unix)]
+impl Signals {
+    fn watch() -> anyhow::Result<Self> {
+        use tokio::signal::unix::{SignalKind, signal};
+        Ok(Self {
+            terminate: signal(SignalKind::terminate()).context("watch SIGTERM")?,
+            interrupt: signal(SignalKind::interrupt()).context("watch SIGINT")?,
+        })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! { _ = self.terminate.recv() => {}, _ = self.interrupt.recv() => {} }
+    }
+}
+
+/// What stands for them on Windows: Ctrl-C in a console, when run by hand, and the end of the user's session.
+#[cfg(windows)]
+struct Signals {
+    interrupt: tokio::signal::windows::CtrlC,
+    shutdown: tokio::signal::windows::CtrlShutdown,
+}
+
+#[cfg(windows)]
+impl Signals {
+    fn watch() -> anyhow::Result<Self> {
+        use tokio::signal::windows::{ctrl_c, ctrl_shutdown};
+        Ok(Self {
+            interrupt: ctrl_c().context("watch Ctrl-C")?,
+            shutdown: ctrl_shutdown().context("watch the session's end")?,
+        })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! { _ = self.interrupt.recv() => {}, _ = self.shutdown.recv() => {} }
+    }
+}
+
 fn stop_on_signals(
     commands: mpsc::Sender<Command>,
 ) -> anyhow::Result<impl Future<Output = ()> + Send> {
-    let mut terminate = signal(SignalKind::terminate()).context("watch SIGTERM")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("watch SIGINT")?;
+    let mut signals = Signals::watch()?;
     Ok(async move {
         loop {
-            tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
+            signals.next().await;
             let request = Request::Stop {
                 deadline_ms: SIGNAL_DEADLINE_MS,
                 force: false,

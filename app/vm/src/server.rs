@@ -1,9 +1,9 @@
 //! Serves `vm/vm.sock`.
 
+use longshore_local_socket::{Listener, Stream, WriteHalf, split};
 use longshore_protocol::line;
 use tokio::{
     io::BufReader,
-    net::{UnixListener, UnixStream, unix::OwnedWriteHalf},
     sync::{mpsc, oneshot, watch},
 };
 
@@ -23,10 +23,10 @@ pub struct Handle {
 }
 
 /// Serves until the task is dropped; connections end with the machine.
-pub async fn serve(listener: UnixListener, handle: Handle) {
+pub async fn serve(mut listener: Listener, handle: Handle) {
     loop {
         match listener.accept().await {
-            Ok((stream, _)) => {
+            Ok(stream) => {
                 let handle = handle.clone();
                 tokio::spawn(async move {
                     if let Err(error) = serve_client(stream, handle).await {
@@ -43,8 +43,8 @@ pub async fn serve(listener: UnixListener, handle: Handle) {
     }
 }
 
-async fn serve_client(stream: UnixStream, mut handle: Handle) -> Result<(), line::LineError> {
-    let (reader, mut writer) = stream.into_split();
+async fn serve_client(stream: Stream, mut handle: Handle) -> Result<(), line::LineError> {
+    let (reader, mut writer) = split(stream);
     let mut reader = BufReader::new(reader);
     loop {
         let line: RequestLine = match line::read_json(&mut reader).await {
@@ -79,16 +79,12 @@ fn version() -> VersionInfo {
     }
 }
 
-async fn reply(
-    writer: &mut OwnedWriteHalf,
-    id: u64,
-    outcome: Outcome,
-) -> Result<(), line::LineError> {
+async fn reply(writer: &mut WriteHalf, id: u64, outcome: Outcome) -> Result<(), line::LineError> {
     line::write_json(writer, &ReplyLine { id, outcome }).await
 }
 
 async fn watch(
-    writer: &mut OwnedWriteHalf,
+    writer: &mut WriteHalf,
     id: u64,
     state: &mut watch::Receiver<VmState>,
 ) -> Result<(), line::LineError> {

@@ -2,7 +2,6 @@
 
 use std::{
     io,
-    os::unix::net::UnixListener,
     path::{Path, PathBuf},
 };
 
@@ -26,6 +25,8 @@ pub enum ShareError {
         "all {SPARE_PORTS} places for shares are taken; remove one first, or share a folder above several"
     )]
     Full,
+    #[error("{path} cannot be shared: folders are shared with the guest on Linux only so far", path = path.display())]
+    NoServer { path: PathBuf },
     #[error("make the share's socket {path}: {source}", path = path.display())]
     Socket { path: PathBuf, source: io::Error },
     #[error("start the file server {program}: {source}", program = program.display())]
@@ -120,6 +121,12 @@ fn check_tag(tag: &str) -> Result<(), ShareError> {
 
 /// The server gets a listening socket, so QEMU can connect before the server is ready.
 fn start_server(config: &ShareConfig, socket: &Path) -> Result<Child, ShareError> {
+    if !cfg!(target_os = "linux") {
+        // The portable server, over the channel, will be started here.
+        return Err(ShareError::NoServer {
+            path: config.path.clone(),
+        });
+    }
     let folder = |reason: String| ShareError::Folder {
         path: config.path.clone(),
         reason,
@@ -132,7 +139,7 @@ fn start_server(config: &ShareConfig, socket: &Path) -> Result<Child, ShareError
         return Err(folder("it is not a folder".into()));
     }
     let _ = std::fs::remove_file(socket);
-    let listener = UnixListener::bind(socket).map_err(|source| ShareError::Socket {
+    let listener = process::listen(socket).map_err(|source| ShareError::Socket {
         path: socket.into(),
         source,
     })?;
@@ -145,8 +152,7 @@ fn start_server(config: &ShareConfig, socket: &Path) -> Result<Child, ShareError
     if config.read_only {
         command.arg("--read-only");
     }
-    process::spawn(command, vec![listener.into()])
-        .map_err(|source| ShareError::Server { program, source })
+    process::spawn(command, vec![listener]).map_err(|source| ShareError::Server { program, source })
 }
 
 /// A program of ours in the folder of this one.

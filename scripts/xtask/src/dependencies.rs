@@ -34,13 +34,32 @@ const ALLOWED: &[(&str, &[&str])] = &[
         &["longshore-container-log", "longshore-trace"],
     ),
     ("longshore-runtime", &["longshore-trace"]),
-    ("longshore-channel", &["longshore-protocol"]),
-    ("longshore-vm", &["longshore-channel", "longshore-protocol"]),
+    ("longshore-local-socket", &[]),
+    (
+        "longshore-channel",
+        &["longshore-local-socket", "longshore-protocol"],
+    ),
+    (
+        "longshore-vm",
+        &[
+            "longshore-channel",
+            "longshore-local-socket",
+            "longshore-protocol",
+        ],
+    ),
     ("longshore-file-share", &[]),
-    ("longshore-host-api", &["longshore-protocol"]),
+    (
+        "longshore-host-api",
+        &["longshore-local-socket", "longshore-protocol"],
+    ),
     (
         "longshore-host",
-        &["longshore-host-api", "longshore-protocol", "longshore-vm"],
+        &[
+            "longshore-host-api",
+            "longshore-local-socket",
+            "longshore-protocol",
+            "longshore-vm",
+        ],
     ),
     ("longshore", &["longshore-host-api", "longshore-protocol"]),
     ("longshore-guest-image", &[]),

@@ -98,6 +98,12 @@ impl Settings {
             .and_then(|own| own.get(key))
     }
 
+    /// What shares one more folder of the host, with `PATH` in it: the host's program says it.
+    pub fn share_command(&self) -> &str {
+        let told = self.own("share-command").and_then(Value::as_str);
+        told.unwrap_or("longshore settings set shares+=PATH")
+    }
+
     /// daemon.json's `labels`.
     pub fn labels(&self) -> Vec<String> {
         self.strings("labels")

@@ -175,7 +175,7 @@ pub struct Route {
 
 impl Route {
     /// Connects to the container's port through the agent.
-    pub async fn dial(&self) -> io::Result<BufReader<longshore_host_api::transport::Stream>> {
+    pub async fn dial(&self) -> io::Result<BufReader<longshore_local_socket::Stream>> {
         let stream = channel::dial(&self.channel, ports::DIAL)
             .await
             .map_err(io::Error::other)?;

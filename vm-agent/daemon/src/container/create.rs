@@ -6,13 +6,14 @@ use super::neighbours::{self, Image};
 use super::record::{Container, Fixed, MountPoint, State};
 use super::validate::{self, Machine};
 use super::{name, snapshot, spec};
-use crate::config::Config;
+use crate::config::{Config, Settings};
 use crate::error::{ApiError, ApiResult};
 use crate::http_message::{ApiRequest, ApiResponse, json};
+use crate::network::agent;
 use crate::state::Daemon;
 use http::StatusCode;
 use serde_json::{Value, json};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 const DEFAULT_SHM: i64 = 64 << 20;
@@ -330,9 +331,38 @@ fn volumes_from(daemon: &Daemon, host: &HostConfig) -> ApiResult<Vec<MountPoint>
     Ok(points)
 }
 
+/// The host's folders that are mounted now: they come and go while the guest runs. `None`: not in a Longshore guest.
+async fn current_shares(settings: &Settings) -> Option<Vec<PathBuf>> {
+    let at_boot = settings.shares.clone()?;
+    if !agent::is_present() {
+        return Some(at_boot);
+    }
+    let asked = async { agent::Agent::connect().await?.shares().await };
+    match asked.await {
+        Ok(shares) => {
+            let mounted = shares.into_iter().filter(|share| share.mounted);
+            Some(
+                mounted
+                    .map(|share| PathBuf::from(share.share.path))
+                    .collect(),
+            )
+        }
+        Err(error) => {
+            tracing::warn!(%error, "the agent does not tell the shares: those of the boot count");
+            Some(at_boot)
+        }
+    }
+}
+
 /// Makes volumes and checks sources.
 async fn mount_points(daemon: &Daemon, wanted: Vec<Wanted>) -> ApiResult<Vec<MountPoint>> {
     let settings = daemon.config.settings();
+    let binds = wanted.iter().any(|wanted| wanted.point.kind == "bind");
+    let shares = if binds {
+        current_shares(&settings).await
+    } else {
+        None
+    };
     let mut points = Vec::new();
     for Wanted {
         mut point,
@@ -343,7 +373,11 @@ async fn mount_points(daemon: &Daemon, wanted: Vec<Wanted>) -> ApiResult<Vec<Mou
     {
         match point.kind.as_str() {
             "bind" => {
-                mount_spec::check_shared(&point.source, settings.shares.as_deref())?;
+                mount_spec::check_shared(
+                    &point.source,
+                    shares.as_deref(),
+                    settings.share_command(),
+                )?;
                 bind_source(&point, create_source)?;
             }
             "volume" if point.source.is_empty() => {

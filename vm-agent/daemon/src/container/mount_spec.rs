@@ -310,7 +310,8 @@ const GUEST_PATHS: [&str; 9] = [
 ];
 
 /// Refuses a source that is neither under a share nor the guest's own, and says how to share it.
-pub fn check_shared(source: &str, shares: Option<&[PathBuf]>) -> ApiResult<()> {
+/// `command`: what shares a folder, with `PATH` in it.
+pub fn check_shared(source: &str, shares: Option<&[PathBuf]>, command: &str) -> ApiResult<()> {
     let Some(shares) = shares else {
         return Ok(());
     };
@@ -328,9 +329,10 @@ pub fn check_shared(source: &str, shares: Option<&[PathBuf]>) -> ApiResult<()> {
     } else {
         list.join(", ")
     };
+    let command = command.replace("PATH", source);
     Err(invalid(format!(
         "Mounts denied: the path {source} is not shared from the host and is not known to Longshore (shared: {list}). \
-         Share it with `longshore settings set shares` or `longshore start --share {source}`, then try again"
+         Share it with `{command}` or `longshore start --share {source}`, then try again"
     )))
 }
 
@@ -447,11 +449,11 @@ mod tests {
         ];
         for (source, allowed) in table {
             assert_eq!(
-                check_shared(source, Some(&shares)).is_ok(),
+                check_shared(source, Some(&shares), "share PATH").is_ok(),
                 allowed,
                 "{source}"
             );
-            assert!(check_shared(source, None).is_ok());
+            assert!(check_shared(source, None, "").is_ok());
         }
     }
 }

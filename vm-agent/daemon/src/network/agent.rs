@@ -1,11 +1,12 @@
-//! Published ports on the host, through the agent's local socket.
+//! The guest's agent, through its local socket: published ports on the host, and the host's shares.
 //!
-//! On a machine without an agent there is no such socket, and ports are published inside only.
+//! On a machine without an agent there is no such socket: ports are published inside only, and any path may be bound.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use longshore_protocol::control::ShareStatus;
 use longshore_protocol::line::{LineError, read_json, write_json};
 use longshore_protocol::local::{LocalReply, LocalRequest, LocalRequestLine, SOCKET_PATH};
 use longshore_protocol::port_news::{Publication, Published};
@@ -84,6 +85,14 @@ impl Agent {
     /// Withdraws all that is not in `keys`.
     pub async fn retain(&mut self, keys: Vec<String>) -> Result<(), AgentError> {
         self.ask(LocalRequest::Retain { keys }).await.map(drop)
+    }
+
+    /// The host's folders as they are mounted now.
+    pub async fn shares(&mut self) -> Result<Vec<ShareStatus>, AgentError> {
+        match self.ask(LocalRequest::Shares).await? {
+            LocalReply::Shares(shares) => Ok(shares),
+            _ => Err(AgentError::Unexpected),
+        }
     }
 
     /// Returns when the agent has gone.

@@ -2,7 +2,7 @@
 //!
 //! Knows containers by id only; what runs in them is not its concern.
 
-mod agent;
+pub mod agent;
 mod api;
 mod attach;
 mod definitions;

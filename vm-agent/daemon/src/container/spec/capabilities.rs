@@ -106,7 +106,9 @@ mod tests {
 
     #[test]
     fn adds_and_drops() {
-        let table: [(&[&str], &[&str], bool, usize, &str, bool); 7] = [
+        /// Added, dropped, privileged; how many result, one of them, whether it is among them.
+        type Case<'a> = (&'a [&'a str], &'a [&'a str], bool, usize, &'a str, bool);
+        let table: [Case<'_>; 7] = [
             (&[], &[], false, 14, "CAP_NET_RAW", true),
             (&[], &["net_raw"], false, 13, "CAP_NET_RAW", false),
             (&["SYS_ADMIN"], &[], false, 15, "CAP_SYS_ADMIN", true),
