@@ -28,17 +28,21 @@ struct Size {
     bulk: usize,
     tiny: usize,
     streams: usize,
+    /// How often the short conversations are held: a wake-up that is lost once in twenty times is lost.
+    rounds: usize,
 }
 
 const QUICK: Size = Size {
     bulk: 32 * MIB,
     tiny: 50_000,
     streams: 500,
+    rounds: 20,
 };
 const HEAVY: Size = Size {
     bulk: 1024 * MIB,
     tiny: 1_000_000,
     streams: 500,
+    rounds: 200,
 };
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -82,7 +86,11 @@ async fn contract(choice: ChannelChoice, size: Size) {
         .await;
     guest.step("nobody listens", guest.nobody_listens()).await;
     guest
-        .step("writes of 1 byte to 1 MiB", guest.writes_of_every_size())
+        .step("writes of 1 byte to 1 MiB", async {
+            for _ in 0..size.rounds {
+                guest.writes_of_every_size().await;
+            }
+        })
         .await;
     guest
         .step("host to guest in bulk", guest.send_in(size.bulk, 256 << 10))

@@ -1,10 +1,9 @@
 //! The virtio-serial port that carries the multiplexed channel.
 
-use crate::edge::Edge;
+use crate::edge::{Edge, watch_both};
 use crate::uevents::Uevents;
 use longshore_protocol::config::SERIAL_PORT_NAME;
 use nix::errno::Errno;
-use nix::sys::epoll::EpollFlags;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -39,13 +38,14 @@ fn find() -> Option<String> {
 
 /// Both halves, for one connection of the host: reading waits until it has come, and ends when it has gone.
 pub fn halves(port: &Arc<File>) -> io::Result<(Reader, Writer)> {
+    let (readable, writable) = watch_both(port)?;
     let reader = Reader {
-        edge: Edge::new(port, EpollFlags::EPOLLIN)?,
+        edge: readable,
         port: port.clone(),
         connected: false,
     };
     let writer = Writer {
-        edge: Edge::new(port, EpollFlags::EPOLLOUT)?,
+        edge: writable,
         port: port.clone(),
     };
     Ok((reader, writer))
