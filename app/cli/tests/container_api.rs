@@ -615,3 +615,41 @@ fn anonymous_volumes_go_with_their_container_when_asked() {
     vm.docker(&["volume", "prune", "-f"]);
     vm.docker(&["volume", "rm", "named"]);
 }
+
+#[test]
+fn attach_works_over_a_websocket() {
+    use std::io::{Read, Write};
+    let vm = shared();
+    vm.docker(&["run", "-di", "--name", "echo", "busybox", "cat"]);
+    let socket = vm.docker_host();
+    let mut stream = std::os::unix::net::UnixStream::connect(socket.trim_start_matches("unix://"))
+        .expect("the Docker socket");
+    stream
+        .set_read_timeout(Some(common::PATIENCE))
+        .expect("a timeout");
+    let asked = "GET /v1.51/containers/echo/attach/ws?stream=1&stdin=1&stdout=1 HTTP/1.1\r\nHost: docker\r\n\
+                 Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+                 Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nOrigin: http://docker\r\n\r\n";
+    stream.write_all(asked.as_bytes()).expect("write");
+    let mut answer = Vec::new();
+    let mut byte = [0];
+    while !answer.ends_with(b"\r\n\r\n") {
+        stream.read_exact(&mut byte).expect("the handshake");
+        answer.push(byte[0]);
+    }
+    let answer = text(&answer);
+    // The example of RFC 6455, section 1.3.
+    assert!(answer.starts_with("HTTP/1.1 101"), "{answer}");
+    assert!(answer.contains("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="), "{answer}");
+    // A whole text message of six bytes, masked with zeros.
+    stream.write_all(b"\x81\x86\0\0\0\0hello\n").expect("write");
+    let mut frame = [0; 8];
+    stream.read_exact(&mut frame).expect("a message");
+    // Binary, of six bytes, without Docker's frames.
+    assert_eq!(&frame, b"\x82\x06hello\n");
+    vm.docker(&["kill", "echo"]);
+    let mut end = [0; 1];
+    stream.read_exact(&mut end).expect("the end");
+    assert_eq!(end[0], 0x88, "a close message");
+    vm.docker(&["rm", "echo"]);
+}

@@ -1,6 +1,7 @@
 //! Containers of the Docker API: their records, their tasks at the supervisor, and every request on them.
 
 mod attach;
+mod attach_websocket;
 mod changes;
 pub mod config;
 mod create;
@@ -74,6 +75,9 @@ pub fn route(daemon: Arc<Daemon>, request: ApiRequest) -> Routed {
         ("GET", ["containers", id, "stats"]) => settled(daemon, request, id, stats::serve),
         ("GET", ["containers", id, "top"]) => settled(daemon, request, id, top::serve),
         ("POST", ["containers", id, "attach"]) => settled(daemon, request, id, attach::serve),
+        ("GET", ["containers", id, "attach", "ws"]) => {
+            settled(daemon, request, id, attach_websocket::serve)
+        }
         ("POST", ["containers", id, "wait"]) => settled(daemon, request, id, wait::serve),
         ("POST", ["containers", id, "start"]) => changing(daemon, request, id, lifecycle::start),
         ("POST", ["containers", id, "stop"]) => changing(daemon, request, id, lifecycle::stop),
