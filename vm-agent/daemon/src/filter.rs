@@ -1,6 +1,8 @@
 //! The `filters` query parameter: a JSON object of names to values, in both of Docker's shapes.
 
 use crate::error::{ApiError, ApiResult};
+use crate::event::parse_time;
+use chrono::{NaiveDate, NaiveDateTime};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 
@@ -88,6 +90,29 @@ impl Filters {
         }
     }
 
+    /// The `until` filter of prunes in nanoseconds of the epoch: a time, or a duration back from now.
+    pub fn until(&self) -> ApiResult<Option<i64>> {
+        let text = match self.values("until") {
+            [] => return Ok(None),
+            [text] => text,
+            _ => {
+                return Err(ApiError::bad_request(
+                    "more than one until filter specified",
+                ));
+            }
+        };
+        let now = chrono::Utc::now().timestamp_nanos_opt().unwrap_or_default();
+        let back = duration(text).map(|duration| now.saturating_sub(duration));
+        let found = back
+            .or_else(|| parse_time(text).ok())
+            .or_else(|| date(text));
+        found.map(Some).ok_or_else(|| {
+            ApiError::bad_request(format!(
+                "failed to parse value as time or duration: {text:?}"
+            ))
+        })
+    }
+
     /// Whether `labels` satisfy every `label` filter (`KEY` or `KEY=VALUE`), and no `label!` filter.
     pub fn labels(&self, labels: &BTreeMap<String, String>) -> bool {
         let holds = |wanted: &String| match wanted.split_once('=') {
@@ -96,6 +121,46 @@ impl Filters {
         };
         self.values("label").iter().all(holds) && !self.values("label!").iter().any(holds)
     }
+}
+
+/// A duration of Go's (`1h30m`, `1.5s`), in nanoseconds.
+fn duration(text: &str) -> Option<i64> {
+    let mut rest = text;
+    let mut total = 0.0;
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
+        let number: f64 = rest[..digits].parse().ok()?;
+        rest = &rest[digits..];
+        let letters = rest
+            .find(|c: char| c.is_ascii_digit() || c == '.')
+            .unwrap_or(rest.len());
+        let unit = match &rest[..letters] {
+            "ns" => 1.0,
+            "us" | "µs" => 1e3,
+            "ms" => 1e6,
+            "s" => 1e9,
+            "m" => 60e9,
+            "h" => 3600e9,
+            _ => return None,
+        };
+        total += number * unit;
+        rest = &rest[letters..];
+    }
+    (!text.is_empty()).then_some(total as i64)
+}
+
+/// A date with or without a time of day, in the guest's time zone, which is UTC.
+fn date(text: &str) -> Option<i64> {
+    let times = ["%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M"];
+    let time = times
+        .iter()
+        .find_map(|format| NaiveDateTime::parse_from_str(text, format).ok());
+    let day = || {
+        NaiveDate::parse_from_str(text, "%Y-%m-%d")
+            .ok()?
+            .and_hms_opt(0, 0, 0)
+    };
+    time.or_else(day)?.and_utc().timestamp_nanos_opt()
 }
 
 #[cfg(test)]
@@ -123,6 +188,34 @@ mod tests {
         }
         assert!(Filters::parse(Some("[]")).is_err());
         assert!(Filters::parse(None).unwrap().is_empty());
+    }
+
+    #[test]
+    fn times_and_durations_are_gos() {
+        let table = [
+            ("1h30m", Some(5_400_000_000_000)),
+            ("1.5s", Some(1_500_000_000)),
+            ("10ms", Some(10_000_000)),
+            ("10", None),
+            ("abc", None),
+            ("", None),
+        ];
+        for (text, expected) in table {
+            assert_eq!(duration(text), expected, "{text}");
+        }
+        assert_eq!(date("1970-01-02"), Some(86_400_000_000_000));
+        assert_eq!(date("1970-01-01T00:01:00"), Some(60_000_000_000));
+        let until = |text: &str| Filters::parse(Some(text)).unwrap().until();
+        assert_eq!(
+            until(r#"{"until":["1970-01-02"]}"#),
+            Ok(Some(86_400_000_000_000))
+        );
+        let message = until(r#"{"until":["abc"]}"#).unwrap_err().message;
+        assert_eq!(
+            message,
+            "failed to parse value as time or duration: \"abc\""
+        );
+        assert!(until(r#"{"until":["1h","2h"]}"#).is_err());
     }
 
     #[test]

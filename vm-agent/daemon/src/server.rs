@@ -16,6 +16,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{UnixListener, UnixStream};
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
@@ -198,18 +199,7 @@ where
     F: Future<Output = ()> + Send + 'static,
 {
     let asked = request.headers.contains_key(header::UPGRADE);
-    let upgrade = request
-        .upgrade
-        .ok_or_else(|| ApiError::bad_request("this needs a connection that can be taken over"))?;
-    let traceparent = trace_context::current();
-    tokio::spawn(trace_context::scope(traceparent, async move {
-        match upgrade.await {
-            Ok(upgraded) => session(TokioIo::new(upgraded)).await,
-            Err(error) => {
-                tracing::debug!(%error, "client went before its connection was taken over")
-            }
-        }
-    }));
+    take_over(request, session)?;
     // hyper hands the connection over only after 101 or after a CONNECT, so old clients that do not ask for an
     // upgrade are told so as well; every client since API 1.22 asks.
     let status = if asked {
@@ -225,6 +215,46 @@ where
         headers.insert(header::UPGRADE, HeaderValue::from_static("tcp"));
     }
     Ok(response)
+}
+
+/// The same for a WebSocket (RFC 6455): `session` gets the raw stream after the handshake's answer.
+pub fn hijack_websocket<F, S>(request: ApiRequest, session: S) -> ApiResult<ApiResponse>
+where
+    S: FnOnce(TokioIo<Upgraded>) -> F + Send + 'static,
+    F: Future<Output = ()> + Send + 'static,
+{
+    let key = request.headers.get(header::SEC_WEBSOCKET_KEY);
+    let key = key.ok_or_else(|| ApiError::bad_request("missing Sec-WebSocket-Key"))?;
+    let accept = derive_accept_key(key.as_bytes());
+    let accept =
+        HeaderValue::from_str(&accept).map_err(|error| ApiError::internal(error.to_string()))?;
+    take_over(request, session)?;
+    let mut response = empty(StatusCode::SWITCHING_PROTOCOLS);
+    let headers = response.headers_mut();
+    headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+    headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+    headers.insert(header::SEC_WEBSOCKET_ACCEPT, accept);
+    Ok(response)
+}
+
+fn take_over<F, S>(request: ApiRequest, session: S) -> ApiResult<()>
+where
+    S: FnOnce(TokioIo<Upgraded>) -> F + Send + 'static,
+    F: Future<Output = ()> + Send + 'static,
+{
+    let upgrade = request
+        .upgrade
+        .ok_or_else(|| ApiError::bad_request("this needs a connection that can be taken over"))?;
+    let traceparent = trace_context::current();
+    tokio::spawn(trace_context::scope(traceparent, async move {
+        match upgrade.await {
+            Ok(upgraded) => session(TokioIo::new(upgraded)).await,
+            Err(error) => {
+                tracing::debug!(%error, "client went before its connection was taken over")
+            }
+        }
+    }));
+    Ok(())
 }
 
 #[cfg(test)]

@@ -45,9 +45,10 @@ impl Daemon {
             engine_id: engine_id(&config)?,
             config,
         };
+        let containers = Containers::open(&parts).await?;
         let daemon = Daemon {
-            containers: Containers::open(&parts).await?,
-            execs: Execs::default(),
+            execs: Execs::new(containers.clone()),
+            containers,
             networks: Networks::open(&parts).await?,
             images: Images::open(&parts).await?,
             volumes: Volumes::open(&parts).await?,
@@ -58,6 +59,7 @@ impl Daemon {
         };
         let daemon = Arc::new(daemon);
         daemon.containers.reference_volumes(&daemon);
+        tokio::spawn(crate::container::oom::watch(daemon.clone()));
         tokio::spawn(crate::container::reconcile::run(daemon.clone()));
         Ok(daemon)
     }

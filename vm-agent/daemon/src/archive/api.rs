@@ -193,8 +193,16 @@ impl Read for ChannelReader {
 }
 
 async fn export(daemon: Arc<Daemon>, id: String) -> ApiResult<ApiResponse> {
-    let rootfs = daemon.containers.rootfs(&id).await?;
-    Ok(archive_response(move |writer| {
+    daemon.containers.settled().await;
+    let rootfs = daemon.containers.bare_rootfs(&id).await?;
+    let mut response = archive_response(move |writer| {
+        // The whole of it: its mount lasts as long as the value.
+        let rootfs = rootfs;
         pack::write_all(&rootfs.path, writer)
-    }))
+    });
+    response.headers_mut().insert(
+        http::header::CONTENT_TYPE,
+        HeaderValue::from_static("application/octet-stream"),
+    );
+    Ok(response)
 }

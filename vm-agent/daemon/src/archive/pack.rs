@@ -1,6 +1,7 @@
 //! A file or folder of a container as a tar stream.
 
-use std::ffi::OsStr;
+use std::collections::HashMap;
+use std::ffi::{CString, OsStr};
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
@@ -72,7 +73,7 @@ fn append<W: Write>(
         // A file that grows or shrinks meanwhile must not shift what follows it.
         let file = File::options()
             .read(true)
-            .custom_flags(libc::O_NONBLOCK)
+            .custom_flags(libc::O_NONBLOCK | libc::O_NOFOLLOW)
             .open(path)?;
         let padded = io::Read::chain(file, io::repeat(0));
         let mut header = header_of(meta, EntryType::Regular, meta.size());
@@ -124,38 +125,87 @@ fn append_link<W: Write>(
 
 /// The whole file system of a container, for `export`; other mounts in it are left out.
 pub fn write_all(root: &Path, to: impl Write) -> io::Result<()> {
-    let mut tar = Builder::new(io::BufWriter::with_capacity(64 * 1024, to));
-    let device = fs::metadata(root)?.dev();
-    append_same_device(&mut tar, root, Path::new(""), device)?;
-    tar.into_inner()?.flush()
+    let mut whole = Whole {
+        tar: Builder::new(io::BufWriter::with_capacity(64 * 1024, to)),
+        device: fs::metadata(root)?.dev(),
+        names: HashMap::new(),
+    };
+    whole.append_children(root, Path::new(""))?;
+    whole.tar.into_inner()?.flush()
 }
 
-fn append_same_device<W: Write>(
-    tar: &mut Builder<W>,
-    folder: &Path,
-    name: &Path,
+struct Whole<W: Write> {
+    tar: Builder<W>,
     device: u64,
-) -> io::Result<()> {
-    let mut children: Vec<PathBuf> = fs::read_dir(folder)?
-        .map(|entry| entry.map(|entry| entry.path()))
-        .collect::<Result<_, _>>()?;
-    children.sort();
-    for child in children {
-        let (Some(last), Ok(meta)) = (child.file_name(), fs::symlink_metadata(&child)) else {
-            continue;
-        };
-        let inside = name.join(last);
-        if !meta.is_dir() {
-            append(tar, &child, &meta, &inside)?;
-            continue;
+    /// Files that have several names, by device and inode, under the first that came.
+    names: HashMap<(u64, u64), PathBuf>,
+}
+
+impl<W: Write> Whole<W> {
+    fn append_children(&mut self, folder: &Path, name: &Path) -> io::Result<()> {
+        let mut children: Vec<PathBuf> = fs::read_dir(folder)?
+            .map(|entry| entry.map(|entry| entry.path()))
+            .collect::<Result<_, _>>()?;
+        children.sort();
+        for child in children {
+            let (Some(last), Ok(meta)) = (child.file_name(), fs::symlink_metadata(&child)) else {
+                continue;
+            };
+            let inside = name.join(last);
+            if meta.is_dir() {
+                let mut header = header_of(&meta, EntryType::Directory, 0);
+                self.tar
+                    .append_data(&mut header, inside.join(""), io::empty())?;
+                if meta.dev() == self.device {
+                    self.append_children(&child, &inside)?;
+                }
+            } else {
+                self.append_file(&child, &meta, inside)?;
+            }
         }
-        let mut header = header_of(&meta, EntryType::Directory, 0);
-        tar.append_data(&mut header, inside.join(""), io::empty())?;
-        if meta.dev() == device {
-            append_same_device(tar, &child, &inside, device)?;
+        Ok(())
+    }
+
+    fn append_file(&mut self, path: &Path, meta: &fs::Metadata, inside: PathBuf) -> io::Result<()> {
+        let identity = (meta.dev(), meta.ino());
+        if meta.is_file() && meta.nlink() > 1 {
+            if let Some(first) = self.names.get(&identity) {
+                let mut header = header_of(meta, EntryType::Link, 0);
+                return self.tar.append_link(&mut header, inside, first);
+            }
+            self.names.insert(identity, inside.clone());
+        }
+        if meta.is_file()
+            && let Some(value) = capabilities(path)
+        {
+            // GNU tar's and Go's name for an extended attribute.
+            let name = "SCHILY.xattr.security.capability";
+            self.tar.append_pax_extensions([(name, &value[..])])?;
+        }
+        match append(&mut self.tar, path, meta, &inside) {
+            // It went while the folder was read.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            done => done,
         }
     }
-    Ok(())
+}
+
+/// File capabilities (`setcap`): without them `ping` and the like would not work after an import.
+fn capabilities(path: &Path) -> Option<Vec<u8>> {
+    let path = CString::new(path.as_os_str().as_bytes()).ok()?;
+    // linux/capability.h: at most 24 bytes.
+    let mut value = vec![0u8; 64];
+    // SAFETY: both strings end in NUL and live until after the call; the buffer has the length that is told.
+    let length = unsafe {
+        libc::lgetxattr(
+            path.as_ptr(),
+            c"security.capability".as_ptr(),
+            value.as_mut_ptr().cast(),
+            value.len(),
+        )
+    };
+    value.truncate(usize::try_from(length).ok()?);
+    Some(value)
 }
 
 #[cfg(test)]
@@ -191,6 +241,30 @@ mod tests {
             ("data/sub/x", 2),
         ];
         assert_eq!(names, expected.map(|(name, size)| (name.to_owned(), size)));
+        fs::remove_dir_all(root).unwrap();
+    }
+
+    #[test]
+    fn an_export_has_each_file_once() {
+        let root = std::env::temp_dir().join(format!("export-{}", crate::identity::new_id()));
+        fs::create_dir_all(root.join("a")).unwrap();
+        fs::write(root.join("a/x"), "xy").unwrap();
+        fs::hard_link(root.join("a/x"), root.join("b")).unwrap();
+        let mut archive = Vec::new();
+        write_all(&root, &mut archive).unwrap();
+        let mut seen = Vec::new();
+        for entry in tar::Archive::new(&archive[..]).entries().unwrap() {
+            let entry = entry.unwrap();
+            let link = entry.link_name().unwrap().map(|link| link.into_owned());
+            let name = entry.path().unwrap().to_string_lossy().into_owned();
+            seen.push((name, entry.size(), link));
+        }
+        let expected = [
+            ("a/".to_owned(), 0, None),
+            ("a/x".to_owned(), 2, None),
+            ("b".to_owned(), 0, Some(PathBuf::from("a/x"))),
+        ];
+        assert_eq!(seen, expected);
         fs::remove_dir_all(root).unwrap();
     }
 }

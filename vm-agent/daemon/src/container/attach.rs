@@ -51,41 +51,10 @@ pub fn parse_detach_keys(text: &str) -> ApiResult<Vec<u8>> {
 }
 
 pub async fn serve(daemon: Arc<Daemon>, request: ApiRequest, id: String) -> ApiResult<ApiResponse> {
-    let entry = daemon.containers.entry(&id)?;
-    let container = entry.now();
-    let query = &request.query;
-    let detach_keys = match query.non_empty("detachKeys") {
-        Some(text) => parse_detach_keys(text)?,
-        None => DEFAULT_DETACH_KEYS.to_vec(),
-    };
-    if container.state.status == Status::Paused {
-        return Err(ApiError::conflict(format!(
-            "container {id} is paused, unpause the container before attach"
-        )));
-    }
-    if container.state.status == Status::Restarting {
-        return Err(ApiError::conflict(format!(
-            "container {id} is restarting, wait until the container is running"
-        )));
-    }
-    let session = Session {
-        daemon,
-        stream: query.flag("stream"),
-        logs: query.flag("logs"),
-        stdin: query.flag("stdin") && container.config.open_stdin,
-        streams: Streams {
-            stdout: query.flag("stdout"),
-            stderr: query.flag("stderr"),
-            wake: false,
-        },
-        detach_keys,
-        entry,
-    };
-    let kind = if container.config.tty {
-        RAW
-    } else {
-        MULTIPLEXED
-    };
+    let mut session = Session::new(daemon, &request, &id)?;
+    let tty = session.entry.now().config.tty;
+    session.framed = !tty;
+    let kind = if tty { RAW } else { MULTIPLEXED };
     // Registered before the client hears anything: it starts the container right after.
     let joining = session.join();
     hijack(request, kind, |connection| async move {
@@ -96,14 +65,14 @@ pub async fn serve(daemon: Arc<Daemon>, request: ApiRequest, id: String) -> ApiR
 }
 
 /// Where the output comes from.
-enum Joining {
+pub enum Joining {
     /// The container runs.
     Now,
     /// It is to be started.
     WhenStarted(oneshot::Receiver<oneshot::Sender<()>>),
 }
 
-struct Session {
+pub struct Session {
     daemon: Arc<Daemon>,
     entry: Arc<Entry>,
     stream: bool,
@@ -111,10 +80,48 @@ struct Session {
     stdin: bool,
     streams: Streams,
     detach_keys: Vec<u8>,
+    /// Docker's frames say which output a piece is of; a terminal and a WebSocket have none.
+    framed: bool,
 }
 
 impl Session {
-    fn join(&self) -> Joining {
+    /// As the query asks; refused in Docker's words when the container is paused or restarting.
+    pub fn new(daemon: Arc<Daemon>, request: &ApiRequest, id: &str) -> ApiResult<Self> {
+        let entry = daemon.containers.entry(id)?;
+        let container = entry.now();
+        let query = &request.query;
+        let detach_keys = match query.non_empty("detachKeys") {
+            Some(text) => parse_detach_keys(text)?,
+            None => DEFAULT_DETACH_KEYS.to_vec(),
+        };
+        if container.state.status == Status::Paused {
+            return Err(ApiError::conflict(format!(
+                "container {id} is paused, unpause the container before attach"
+            )));
+        }
+        if container.state.status == Status::Restarting {
+            return Err(ApiError::conflict(format!(
+                "container {id} is restarting, wait until the container is running"
+            )));
+        }
+        Ok(Session {
+            daemon,
+            stream: query.flag("stream"),
+            logs: query.flag("logs"),
+            stdin: query.flag("stdin") && container.config.open_stdin,
+            streams: Streams {
+                stdout: query.flag("stdout"),
+                stderr: query.flag("stderr"),
+                wake: false,
+            },
+            detach_keys,
+            entry,
+            framed: false,
+        })
+    }
+
+    /// Takes the place in the output from which on nothing is missed.
+    pub fn join(&self) -> Joining {
         let mut live = self.entry.live();
         match self.entry.now().running {
             true => Joining::Now,
@@ -126,7 +133,8 @@ impl Session {
         }
     }
 
-    async fn run<C>(self, connection: C, joining: Joining) -> ApiResult<()>
+    /// Copies both ways until the output ends or the client detaches.
+    pub async fn run<C>(self, connection: C, joining: Joining) -> ApiResult<()>
     where
         C: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
@@ -161,7 +169,7 @@ impl Session {
             let _ = acknowledge.send(());
         }
         self.daemon.containers.publish(&container, "attach", &[]);
-        let copy = copy_output(Output::Log(output), &mut writer, container.config.tty);
+        let copy = copy_output(Output::Log(output), &mut writer, !self.framed);
         let detached = match input {
             None => {
                 copy.await;

@@ -171,13 +171,7 @@ fn check_log_driver(config: &Config, host: &mut HostConfig) -> ApiResult<()> {
             host.log_config.config = settings.log_options();
         }
     }
-    let driver = &host.log_config.driver;
-    if longshore_container_log::Driver::from_name(driver).is_none() {
-        return Err(ApiError::bad_request(format!(
-            "error looking up logging plugin {driver}: plugin \"{driver}\" not found"
-        )));
-    }
-    super::stdio::log_limits(&host.log_config).map(drop)
+    super::stdio::check_log_options(&host.log_config)
 }
 
 fn fill_defaults(host: &mut HostConfig, machine: &Machine, warnings: &mut Vec<String>) {

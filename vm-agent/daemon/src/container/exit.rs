@@ -2,7 +2,7 @@
 
 use super::record::{Container, State, Status};
 use super::store::Entry;
-use super::{neighbours, remove, restart, task};
+use super::{health, neighbours, oom, remove, restart, task};
 use crate::state::Daemon;
 use crate::supervisor::{api, is_restart};
 use chrono::{DateTime, Utc};
@@ -47,6 +47,7 @@ pub fn monitor(daemon: &Arc<Daemon>, entry: &Arc<Entry>) {
     tokio::spawn(async move {
         let id = entry.now().id.clone();
         let exit = wait(&daemon, &id, "").await;
+        oom::settle(&daemon, &entry, exit).await;
         entry.live().monitored = false;
         handle(&daemon, &entry, exit).await;
     });
@@ -79,6 +80,7 @@ pub async fn wait(daemon: &Daemon, id: &str, exec_id: &str) -> Exit {
 /// disk, its event to the journal, then everything is cleaned up, and only then readers and waiters are told.
 pub async fn handle(daemon: &Arc<Daemon>, entry: &Arc<Entry>, exit: Exit) {
     let containers = &daemon.containers;
+    health::stop(entry);
     let container = entry.now();
     let before = container.state.clone();
     let mut state = State {
@@ -89,6 +91,7 @@ pub async fn handle(daemon: &Arc<Daemon>, entry: &Arc<Entry>, exit: Exit) {
         exit_unannounced: true,
         ..before.clone()
     };
+    health::ended(&mut state);
     containers.write_state(entry, true, &state);
     announce(daemon, &container, &state);
     state.exit_unannounced = false;
@@ -115,6 +118,7 @@ pub async fn handle(daemon: &Arc<Daemon>, entry: &Arc<Entry>, exit: Exit) {
     let delay = entry.live().backoff.next(ran.unwrap_or_default());
     // A stop that came while this was cleaning up counts.
     state.stopped_by_hand = entry.now().state.stopped_by_hand;
+    state.oom_killed |= entry.now().state.oom_killed;
     let again = restart::wanted(
         &container.host_config.restart_policy,
         &state,

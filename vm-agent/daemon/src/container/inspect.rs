@@ -13,7 +13,7 @@ pub async fn serve(daemon: Arc<Daemon>, request: ApiRequest, id: String) -> ApiR
     let container = daemon.containers.get(&id)?;
     let mut shown = inspect(&daemon, &container)?;
     if request.query.flag("size") {
-        list::add_size(&daemon, &container, &mut shown).await;
+        list::add_size(&daemon, &container, &mut Default::default(), &mut shown).await;
     }
     ok_json(&shown)
 }
@@ -29,7 +29,7 @@ fn inspect(daemon: &Daemon, container: &Container) -> ApiResult<Value> {
             String::new()
         }
     };
-    let log = stdio::log_config(containers, container)?;
+    let log = stdio::log_config(containers, container);
     let log_path = match log.driver {
         longshore_container_log::Driver::JsonFile => log.log_path().to_string_lossy().into_owned(),
         _ => String::new(),
@@ -87,9 +87,8 @@ fn state(container: &Container) -> Value {
         "StartedAt": timestamp(state.started_at),
         "FinishedAt": timestamp(state.finished_at),
     });
-    if container.config.healthcheck.is_some() {
-        // Checks themselves are still to come.
-        shown["Health"] = json!({ "Status": "starting", "FailingStreak": 0, "Log": [] });
+    if let Some(health) = &state.health {
+        shown["Health"] = health.shown();
     }
     shown
 }

@@ -4,7 +4,7 @@ use super::config::{Resources, RestartPolicy, without_nulls};
 use super::record::{Container, Status};
 use super::store::Entry;
 use super::validate::{self, Machine};
-use super::{name, signal, spec, task};
+use super::{health, name, signal, spec, task};
 use crate::error::{ApiError, ApiResult};
 use crate::http_message::{ApiRequest, ApiResponse, empty, ok_json};
 use crate::state::Daemon;
@@ -240,6 +240,9 @@ async fn set_paused(daemon: &Arc<Daemon>, entry: &Arc<Entry>, wanted: bool) -> A
     let container = entry.now();
     let id = container.id.clone();
     let mut tasks = daemon.supervisor.tasks();
+    if wanted {
+        health::stop(entry);
+    }
     let (done, status, event) = match wanted {
         true => {
             let request = api::PauseTaskRequest { container_id: id };
@@ -257,8 +260,14 @@ async fn set_paused(daemon: &Arc<Daemon>, entry: &Arc<Entry>, wanted: bool) -> A
         if state.is_running() {
             state.status = status;
         }
+        if wanted {
+            health::ended(state);
+        }
     });
     daemon.containers.publish(&container, event, &[]);
+    if !wanted {
+        health::watch(daemon, entry);
+    }
     Ok(())
 }
 
@@ -330,9 +339,12 @@ pub async fn update(
     let machine = Machine::detect();
     let mut resources = container.host_config.resources.clone();
     let mut warnings: Vec<&str> = Vec::new();
+    validate::restart_policy(&wanted.restart_policy)?;
+    let cannot =
+        |error: ApiError| error.context(format!("Cannot update container {}", container.id));
+    check_conflicts(&resources, &wanted.resources, machine.swap_limit).map_err(cannot)?;
     merge_resources(&mut resources, &wanted.resources);
     validate::resources(&resources, &machine)?;
-    validate::restart_policy(&wanted.restart_policy)?;
     if wanted.resources.memory > 0 && !machine.swap_limit {
         resources.memory_swap = -1;
         warnings.push(
@@ -343,9 +355,9 @@ pub async fn update(
     if container.host_config.auto_remove
         && !matches!(wanted.restart_policy.name.as_str(), "" | "no")
     {
-        return Err(ApiError::bad_request(
+        return Err(cannot(ApiError::conflict(
             "Restart policy cannot be updated because AutoRemove is enabled for the container",
-        ));
+        )));
     }
     if container.running {
         let limits = spec::resources::limits(&resources, machine.swap_limit);
@@ -374,6 +386,39 @@ pub async fn update(
     })?;
     daemon.containers.publish(&entry.now(), "update", &[]);
     ok_json(&json!({ "Warnings": if warnings.is_empty() { Value::Null } else { json!(warnings) } }))
+}
+
+/// Limits that exclude others which the container has; in Docker's words.
+fn check_conflicts(current: &Resources, wanted: &Resources, swap_limit: bool) -> ApiResult<()> {
+    let conflicts = [
+        (
+            wanted.nano_cpus > 0 && current.cpu_period > 0,
+            "Conflicting options: Nano CPUs cannot be updated as CPU Period has already been set",
+        ),
+        (
+            wanted.nano_cpus > 0 && current.cpu_quota > 0,
+            "Conflicting options: Nano CPUs cannot be updated as CPU Quota has already been set",
+        ),
+        (
+            wanted.cpu_period > 0 && current.nano_cpus > 0,
+            "Conflicting options: CPU Period cannot be updated as NanoCPUs has already been set",
+        ),
+        (
+            wanted.cpu_quota > 0 && current.nano_cpus > 0,
+            "Conflicting options: CPU Quota cannot be updated as NanoCPUs has already been set",
+        ),
+        (
+            swap_limit
+                && wanted.memory > current.memory_swap
+                && wanted.memory != 0
+                && wanted.memory_swap == 0,
+            "Memory limit should be smaller than already set memoryswap limit, update the memoryswap at the same time",
+        ),
+    ];
+    match conflicts.iter().find(|(found, _)| *found) {
+        Some((_, message)) => Err(ApiError::conflict(*message)),
+        None => Ok(()),
+    }
 }
 
 /// What the update says over what there is; zero and empty mean "as before".
@@ -449,6 +494,32 @@ pub async fn resize(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn limits_that_exclude_each_other_are_refused() {
+        let limits = |nano_cpus, cpu_quota, memory, memory_swap| Resources {
+            nano_cpus,
+            cpu_quota,
+            memory,
+            memory_swap,
+            ..Default::default()
+        };
+        let check = |current, wanted| {
+            let checked = check_conflicts(&current, &wanted, true);
+            checked.map_err(|error| error.message)
+        };
+        let (none, less) = (limits(0, 0, 0, 0), limits(0, 0, 5, 0));
+        assert_eq!(check(none.clone(), none.clone()), Ok(()));
+        assert_eq!(check(limits(0, 0, 10, 20), less.clone()), Ok(()));
+        assert!(
+            check(none.clone(), less)
+                .unwrap_err()
+                .contains("memoryswap")
+        );
+        assert_eq!(check(none.clone(), limits(0, 0, 5, -1)), Ok(()));
+        let quota = check(limits(0, 7, 0, 0), limits(1, 0, 0, 0)).unwrap_err();
+        assert!(quota.contains("CPU Quota has already been set"), "{quota}");
+    }
 
     #[test]
     fn updates_change_only_what_they_name() {

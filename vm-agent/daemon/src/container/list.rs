@@ -9,9 +9,10 @@ use crate::network::EndpointSet;
 use crate::state::Daemon;
 use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
+use std::collections::HashMap;
 use std::sync::Arc;
 
-const FILTERS: [&str; 17] = [
+const FILTERS: [&str; 15] = [
     "ancestor",
     "before",
     "exited",
@@ -21,14 +22,12 @@ const FILTERS: [&str; 17] = [
     "is-task",
     "isolation",
     "label",
-    "label!",
     "name",
     "network",
     "publish",
     "since",
     "status",
     "volume",
-    "annotation",
 ];
 
 pub async fn serve(daemon: Arc<Daemon>, request: ApiRequest) -> ApiResult<ApiResponse> {
@@ -52,23 +51,46 @@ pub async fn serve(daemon: Arc<Daemon>, request: ApiRequest) -> ApiResult<ApiRes
     if limit > 0 {
         containers.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
     }
+    ok_json(&summaries(&daemon, &containers, query.flag("size")).await)
+}
+
+async fn summaries(daemon: &Daemon, containers: &[Arc<Container>], sizes: bool) -> Vec<Value> {
     let mut shown = Vec::with_capacity(containers.len());
-    for container in &containers {
-        let mut summary = summary(&daemon, container);
-        if query.flag("size") {
-            add_size(&daemon, container, &mut summary).await;
+    let mut images = ImageSizes::default();
+    for container in containers {
+        let mut summary = summary(daemon, container);
+        if sizes {
+            add_size(daemon, container, &mut images, &mut summary).await;
         }
         shown.push(summary);
     }
-    ok_json(&shown)
+    shown
 }
 
+/// Every container with its sizes, for `docker system df`.
+pub async fn disk_usage(daemon: &Daemon) -> Vec<Value> {
+    summaries(daemon, &daemon.containers.list(), true).await
+}
+
+/// Bytes of the images that containers stand on, by their snapshot; many stand on the same.
+pub type ImageSizes = HashMap<String, i64>;
+
 /// `SizeRw` and `SizeRootFs`, where the supervisor knows them.
-pub async fn add_size(daemon: &Daemon, container: &Container, shown: &mut Value) {
+pub async fn add_size(
+    daemon: &Daemon,
+    container: &Container,
+    images: &mut ImageSizes,
+    shown: &mut Value,
+) {
     let own = snapshot::usage(&daemon.containers, &container.id)
         .await
         .unwrap_or_default();
-    let image = snapshot::chain_usage(&daemon.containers, &container.snapshot_parent).await;
+    let parent = &container.snapshot_parent;
+    let image = match images.get(parent) {
+        Some(size) => *size,
+        None => snapshot::chain_usage(&daemon.containers, parent).await,
+    };
+    images.insert(parent.clone(), image);
     if own > 0 {
         shown["SizeRw"] = json!(own);
     }
@@ -94,6 +116,18 @@ impl<'a> Selection<'a> {
                 )));
             }
         }
+        for health in filters.values("health") {
+            if !matches!(
+                health.as_str(),
+                "none" | "starting" | "healthy" | "unhealthy"
+            ) {
+                return Err(ApiError::bad_request(format!(
+                    "invalid filter 'health={health}': invalid value for health ({health}): must be one of none, \
+                     starting, healthy, unhealthy"
+                )));
+            }
+        }
+        filters.boolean("is-task")?;
         let exited = filters.values("exited").iter().map(|text| {
             text.parse()
                 .map_err(|_| ApiError::bad_request(format!("invalid filter 'exited=[{text}]'")))
@@ -156,11 +190,8 @@ impl<'a> Selection<'a> {
 }
 
 fn health_of(container: &Container) -> &'static str {
-    // Checks themselves are still to come: until then a container with one is "starting".
-    match container.config.healthcheck {
-        Some(_) if container.running => "starting",
-        _ => "none",
-    }
+    let health = container.state.health.as_ref();
+    health.map_or("none", |health| health.status.as_str())
 }
 
 /// `name` filters are regular expressions to Docker; `^`, `$` and `.*` are what people use.
@@ -337,10 +368,10 @@ pub fn status_text(container: &Container, now: DateTime<Utc>) -> String {
     };
     match state.status {
         Status::Running => {
-            let health = if health_of(container) == "starting" {
-                " (health: starting)"
-            } else {
-                ""
+            let health = match health_of(container) {
+                "none" => String::new(),
+                "starting" => " (health: starting)".to_owned(),
+                other => format!(" ({other})"),
             };
             format!("Up {}{health}", since(state.started_at))
         }

@@ -75,7 +75,7 @@ async fn open(
     container: &Container,
     options: ReadOptions,
 ) -> ApiResult<longshore_container_log::LogLines> {
-    let config = stdio::log_config(&daemon.containers, container)?;
+    let config = stdio::log_config(&daemon.containers, container);
     if config.driver == Driver::None {
         return Err(ApiError::not_implemented(
             "configured logging driver does not support reading",

@@ -1,16 +1,21 @@
 //! Containers of the Docker API: their records, their tasks at the supervisor, and every request on them.
 
 mod attach;
+mod attach_websocket;
+mod changes;
 pub mod config;
 mod create;
 pub mod exit;
+mod health;
 mod inspect;
 mod lifecycle;
 mod list;
 mod logs;
+mod metrics;
 mod mount_spec;
 mod name;
 mod neighbours;
+pub mod oom;
 mod output;
 mod process_spec;
 pub mod reconcile;
@@ -21,6 +26,7 @@ mod rootfs;
 mod signal;
 mod snapshot;
 mod spec;
+mod stats;
 mod stdio;
 mod store;
 mod task;
@@ -37,9 +43,11 @@ pub(crate) use attach::{
 };
 pub(crate) use exit::wait as wait_for_exit;
 pub(crate) use lifecycle::window_size;
+pub(crate) use list::disk_usage;
 pub(crate) use output::{OUR_SHIM, Output};
 pub(crate) use process_spec::{ProcessRequest, process_spec};
 pub(crate) use stdio::{make_fifo, open_stdin, uri as log_uri};
+pub(crate) use store::write_json;
 pub(crate) use task::{any, exit_code_of};
 
 use crate::error::ApiResult;
@@ -63,8 +71,13 @@ pub fn route(daemon: Arc<Daemon>, request: ApiRequest) -> Routed {
         ("DELETE", ["containers", id]) => changing(daemon, request, id, remove::serve),
         ("GET", ["containers", id, "json"]) => settled(daemon, request, id, inspect::serve),
         ("GET", ["containers", id, "logs"]) => settled(daemon, request, id, logs::serve),
+        ("GET", ["containers", id, "changes"]) => settled(daemon, request, id, changes::serve),
+        ("GET", ["containers", id, "stats"]) => settled(daemon, request, id, stats::serve),
         ("GET", ["containers", id, "top"]) => settled(daemon, request, id, top::serve),
         ("POST", ["containers", id, "attach"]) => settled(daemon, request, id, attach::serve),
+        ("GET", ["containers", id, "attach", "ws"]) => {
+            settled(daemon, request, id, attach_websocket::serve)
+        }
         ("POST", ["containers", id, "wait"]) => settled(daemon, request, id, wait::serve),
         ("POST", ["containers", id, "start"]) => changing(daemon, request, id, lifecycle::start),
         ("POST", ["containers", id, "stop"]) => changing(daemon, request, id, lifecycle::stop),

@@ -3,9 +3,10 @@
 use super::exit::{self, Exit};
 use super::record::{Container, State, Status};
 use super::store::{Containers, Entry};
-use super::{neighbours, remove, restart, snapshot, task};
+use super::{health, neighbours, oom, remove, restart, snapshot, task};
 use crate::config::SNAPSHOTTER;
 use crate::error::ApiResult;
+use crate::exec;
 use crate::state::Daemon;
 use crate::supervisor::api::{self, snapshots, types::v1 as tasks};
 use std::collections::HashMap;
@@ -76,6 +77,7 @@ async fn reconcile(daemon: &Arc<Daemon>) -> ApiResult<()> {
             to_start.push(entry);
         }
     }
+    exec::adopt(daemon).await;
     daemon.containers.settled.send_replace(true);
     for entry in to_start {
         restart::after(daemon, &entry, Duration::ZERO);
@@ -99,7 +101,9 @@ async fn settle(
             }
             tasks::Status::Stopped if container.state.is_running() => {
                 let at = process.exited_at.filter(|at| at.seconds > 0);
-                exit::handle(daemon, entry, Exit::new(process.exit_status, at)).await;
+                let exit = Exit::new(process.exit_status, at);
+                oom::settle(daemon, entry, exit).await;
+                exit::handle(daemon, entry, exit).await;
                 return false;
             }
             // Created and never started, or known to have ended: of no use.
@@ -113,13 +117,14 @@ async fn settle(
             exit::handle(daemon, entry, Exit::unknown()).await;
             return false;
         }
-        let ended = State {
+        let mut ended = State {
             status: Status::Exited,
             pid: 0,
             exit_code: exit::UNKNOWN_EXIT,
             finished_at: Some(chrono::Utc::now()),
             ..container.state.clone()
         };
+        health::ended(&mut ended);
         containers.change_state(entry, true, |state| *state = ended);
     }
     let state = entry.now().state.clone();
@@ -158,12 +163,16 @@ fn adopt(
             // The daemon died between the start and writing it down.
             state.started_at = Some(chrono::Utc::now());
             state.boot = boot;
+            health::reset(&container.config, state);
         }
     });
     if unknown {
         daemon.containers.publish(&entry.now(), "start", &[]);
     }
     exit::monitor(daemon, entry);
+    if status == Status::Running {
+        health::watch(daemon, entry);
+    }
 }
 
 /// Deletes layers and records of containers that do not exist any more (or not yet, when the power went).

@@ -1,6 +1,7 @@
 //! A container as the daemon knows it, in memory and on disk: what was asked, what it became, what it does now.
 
 use super::config::{ContainerConfig, HostConfig, NetworkingConfig};
+use super::health::Health;
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde::{Deserialize, Serialize};
 
@@ -96,6 +97,8 @@ pub struct State {
     pub stopped_by_hand: bool,
     /// The boot (`/proc/sys/kernel/random/boot_id`) in which it last started.
     pub boot: String,
+    /// Of a container with a health check, from its first start on.
+    pub health: Option<Health>,
     /// False from the moment the exit is on disk until its event has been published.
     pub exit_unannounced: bool,
 }

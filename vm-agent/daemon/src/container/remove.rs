@@ -4,8 +4,6 @@ use super::record::{Container, Status};
 use super::store::Entry;
 use super::{lifecycle, neighbours, signal, snapshot};
 use crate::error::{ApiError, ApiResult};
-use crate::event::parse_time;
-use crate::filter::Filters;
 use crate::http_message::{ApiRequest, ApiResponse, empty, ok_json};
 use crate::state::Daemon;
 use http::StatusCode;
@@ -14,10 +12,13 @@ use std::sync::Arc;
 
 pub async fn serve(daemon: Arc<Daemon>, request: ApiRequest, id: String) -> ApiResult<ApiResponse> {
     let (force, volumes) = (request.query.flag("force"), request.query.flag("v"));
-    if request.query.flag("link") {
-        return Err(ApiError::bad_request("links are not supported"));
-    }
     let entry = daemon.containers.entry(&id)?;
+    if request.query.flag("link") {
+        // A name alone is the container's own; names through another container went with Docker's old links.
+        return Err(ApiError::internal(
+            "Conflict, cannot remove the default link name of the container",
+        ));
+    }
     remove(&daemon, &entry, &id, force, volumes).await?;
     Ok(empty(StatusCode::NO_CONTENT))
 }
@@ -96,7 +97,7 @@ async fn take_away(daemon: &Arc<Daemon>, entry: &Arc<Entry>, volumes: bool) {
 pub async fn prune(daemon: Arc<Daemon>, request: ApiRequest) -> ApiResult<ApiResponse> {
     let filters = request.filters()?;
     filters.allow(&["label", "label!", "until"])?;
-    let until = until(&filters)?;
+    let until = filters.until()?;
     let (mut deleted, mut reclaimed) = (Vec::new(), 0);
     for entry in daemon.containers.entries() {
         let container = entry.now();
@@ -133,26 +134,4 @@ pub async fn prune(daemon: Arc<Daemon>, request: ApiRequest) -> ApiResult<ApiRes
         json!(deleted)
     };
     ok_json(&json!({ "ContainersDeleted": deleted, "SpaceReclaimed": reclaimed }))
-}
-
-/// The `until` filter in nanoseconds: a time, or a duration back from now.
-fn until(filters: &Filters) -> ApiResult<Option<i64>> {
-    let Some(text) = filters.values("until").first() else {
-        return Ok(None);
-    };
-    if let Ok(time) = parse_time(text) {
-        return Ok(Some(time));
-    }
-    let (number, unit) = text.split_at(text.len().saturating_sub(1));
-    let seconds = match unit {
-        "s" => 1,
-        "m" => 60,
-        "h" => 3600,
-        _ => return Err(ApiError::bad_request(format!("invalid time {text:?}"))),
-    };
-    let number: i64 = number
-        .parse()
-        .map_err(|_| ApiError::bad_request(format!("invalid time {text:?}")))?;
-    let now = chrono::Utc::now().timestamp_nanos_opt().unwrap_or_default();
-    Ok(Some(now - number * seconds * 1_000_000_000))
 }

@@ -20,6 +20,15 @@ pub struct Rootfs {
     _mount: Option<OwnedFd>,
 }
 
+impl Rootfs {
+    fn of(mount: OwnedFd) -> Self {
+        Rootfs {
+            path: PathBuf::from(format!("/proc/self/fd/{}", mount.as_raw_fd())),
+            _mount: Some(mount),
+        }
+    }
+}
+
 impl Containers {
     /// Where the root file system of `id` can be read and written now.
     pub async fn rootfs(&self, id: &str) -> ApiResult<Rootfs> {
@@ -33,17 +42,51 @@ impl Containers {
     }
 }
 
+impl Containers {
+    /// A container's own file system, without what else is mounted in it: what `export` takes.
+    pub async fn bare_rootfs(&self, id: &str) -> ApiResult<Rootfs> {
+        let container = self.get(id)?;
+        let pid = container.state.pid;
+        if container.state.is_running() && pid > 0 {
+            let cloned = tokio::task::spawn_blocking(move || clone_root_of(pid));
+            let cloned = cloned
+                .await
+                .map_err(|error| ApiError::internal(error.to_string()))?;
+            match cloned {
+                Ok(mount) => return Ok(Rootfs::of(mount)),
+                // It has just ended: then its file system is nobody's and can be mounted.
+                Err(error) => tracing::debug!(%error, pid, "cloning the root of a container"),
+            }
+        }
+        mount_detached(snapshot::mounts(self, &container.id).await?).await
+    }
+}
+
+/// The root mount of a process's mount namespace, alone.
+fn clone_root_of(pid: u32) -> std::io::Result<OwnedFd> {
+    let namespace = File::open(format!("/proc/{pid}/ns/mnt"))?;
+    // setns(2) changes the calling thread only, and wants that it shares its working folder with no other; the thread
+    // ends with what it was for.
+    let cloning = std::thread::Builder::new()
+        .name("mntns".into())
+        .stack_size(256 * 1024)
+        .spawn(move || {
+            nix::sched::unshare(nix::sched::CloneFlags::CLONE_FS)?;
+            nix::sched::setns(namespace, nix::sched::CloneFlags::CLONE_NEWNS)?;
+            clone_tree("/").ok_or_else(std::io::Error::last_os_error)
+        })?;
+    cloning
+        .join()
+        .map_err(|_| std::io::Error::other("the thread died"))?
+}
+
 /// Mounts a snapshot where nobody else sees it.
 pub async fn mount_detached(mounts: Vec<types::Mount>) -> ApiResult<Rootfs> {
     let mount = tokio::task::spawn_blocking(move || detached(&mounts));
     let mount = mount
         .await
         .map_err(|error| ApiError::internal(error.to_string()))??;
-    let path = PathBuf::from(format!("/proc/self/fd/{}", mount.as_raw_fd()));
-    Ok(Rootfs {
-        path,
-        _mount: Some(mount),
-    })
+    Ok(Rootfs::of(mount))
 }
 
 /// The image's passwd and group, whatever links its /etc holds.

@@ -17,6 +17,8 @@ use tokio::sync::watch;
 /// One container's place: the newest state for readers, and a lock for those who change what runs.
 pub struct Entry {
     current: watch::Sender<Arc<Container>>,
+    /// Held while a change is made and written; never over a wait.
+    changing: Mutex<()>,
     /// Held over an operation (start, stop, remove); never by readers.
     pub operation: tokio::sync::Mutex<()>,
     /// Counts exits, so that `next-exit` cannot miss one that a restart follows at once.
@@ -32,6 +34,7 @@ impl Entry {
         Arc::new(Entry {
             exits: watch::Sender::new((0, container.state.exit_code)),
             current: watch::Sender::new(Arc::new(container)),
+            changing: Mutex::default(),
             operation: tokio::sync::Mutex::new(()),
             removed: watch::Sender::new(false),
             cancel_restart: tokio::sync::Notify::new(),
@@ -46,6 +49,12 @@ impl Entry {
     /// Told of every change.
     pub fn watch(&self) -> watch::Receiver<Arc<Container>> {
         self.current.subscribe()
+    }
+
+    fn changing(&self) -> std::sync::MutexGuard<'_, ()> {
+        self.changing
+            .lock()
+            .unwrap_or_else(|poison| poison.into_inner())
     }
 
     pub fn live(&self) -> std::sync::MutexGuard<'_, super::task::Live> {
@@ -217,8 +226,8 @@ impl Containers {
 
     /// Changes what seldom changes, durably.
     pub fn change_fixed(&self, entry: &Entry, change: impl FnOnce(&mut Fixed)) -> ApiResult<()> {
-        let now = entry.now();
-        let mut fixed = now.fixed.clone();
+        let _changing = entry.changing();
+        let mut fixed = entry.now().fixed.clone();
         change(&mut fixed);
         write_json(&self.folder(&fixed.id).join("config.json"), &fixed, true)?;
         entry.current.send_modify(|current| {
@@ -229,16 +238,38 @@ impl Containers {
 
     /// Changes the state on disk and for readers. A disk that refuses does not stop a container.
     pub fn change_state(&self, entry: &Entry, durable: bool, change: impl FnOnce(&mut State)) {
+        self.change_state_if(entry, durable, |state| {
+            change(state);
+            true
+        });
+    }
+
+    /// The same, where `change` may find that there is nothing to change (false).
+    pub fn change_state_if(
+        &self,
+        entry: &Entry,
+        durable: bool,
+        change: impl FnOnce(&mut State) -> bool,
+    ) -> bool {
+        let _changing = entry.changing();
         let mut state = entry.now().state.clone();
-        change(&mut state);
-        self.write_state(entry, durable, &state);
+        if !change(&mut state) {
+            return false;
+        }
+        self.put_state(entry, durable, &state);
         entry
             .current
             .send_modify(|current| *current = Arc::new(current.with_state(state)));
+        true
     }
 
     /// Puts a state on disk that readers are to see later.
     pub fn write_state(&self, entry: &Entry, durable: bool, state: &State) {
+        let _changing = entry.changing();
+        self.put_state(entry, durable, state);
+    }
+
+    fn put_state(&self, entry: &Entry, durable: bool, state: &State) {
         let container = entry.now();
         let durable = durable && !container.host_config.auto_remove;
         let path = self.folder(&container.id).join("state.json");

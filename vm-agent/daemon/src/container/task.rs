@@ -1,20 +1,23 @@
 //! Starting a container: network, specification, record and task at the supervisor, and its first moments.
 
+use super::config::HostConfig;
 use super::record::{Container, Status};
 use super::rootfs::{self, mount_detached};
 use super::spec::{self, Surroundings};
 use super::stdio::{self, Stdio};
 use super::store::Entry;
 use super::validate::Machine;
-use super::{exit, neighbours, remove, snapshot};
+use super::{exit, health, neighbours, remove, snapshot};
 use crate::config::SNAPSHOTTER;
 use crate::error::{ApiError, ApiResult};
 use crate::state::Daemon;
 use crate::supervisor::api::{self, types};
 use prost::Message;
+use serde_json::Value;
 use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
 use tonic::Code;
 
 /// What a container has only while this daemon runs.
@@ -26,6 +29,8 @@ pub struct Live {
     pub attaching: Vec<oneshot::Sender<oneshot::Sender<()>>>,
     /// A monitor waits for the task's end.
     pub monitored: bool,
+    /// Ends the health checks that go on.
+    pub health: Option<CancellationToken>,
     /// When the back-off of restarts was last reset.
     pub backoff: super::restart::Backoff,
 }
@@ -93,6 +98,7 @@ pub async fn start(daemon: &Arc<Daemon>, entry: &Arc<Entry>) -> ApiResult<()> {
 
 async fn run(daemon: &Arc<Daemon>, entry: &Arc<Entry>, container: &Container) -> ApiResult<()> {
     let containers = &daemon.containers;
+    refuse_devices(&container.host_config)?;
     let mounts = entry.live().rootfs.take();
     let mounts = async {
         match mounts {
@@ -128,10 +134,31 @@ async fn run(daemon: &Arc<Daemon>, entry: &Arc<Entry>, container: &Container) ->
         state.stopped_by_hand = false;
         state.started_at = Some(chrono::Utc::now());
         state.boot = boot;
+        health::reset(&container.config, state);
     });
     containers.publish(&entry.now(), "start", &[]);
     exit::monitor(daemon, entry);
+    health::watch(daemon, entry);
     Ok(())
+}
+
+/// `--gpus` and other requests for devices by what they can do: nothing here has any.
+fn refuse_devices(host: &HostConfig) -> ApiResult<()> {
+    let Some(request) = host.resources.device_requests.iter().flatten().next() else {
+        return Ok(());
+    };
+    let words = |list: &Value| {
+        let words = list.as_array().into_iter().flatten();
+        let words: Vec<&str> = words.filter_map(Value::as_str).collect();
+        format!("[{}]", words.join(" "))
+    };
+    let capabilities = request["Capabilities"].as_array().into_iter().flatten();
+    let capabilities: Vec<String> = capabilities.map(words).collect();
+    Err(ApiError::internal(format!(
+        "could not select device driver {:?} with capabilities: [{}]",
+        request["Driver"].as_str().unwrap_or_default(),
+        capabilities.join(" ")
+    )))
 }
 
 async fn surroundings(

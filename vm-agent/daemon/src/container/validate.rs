@@ -1,6 +1,6 @@
 //! Checks of a create request that need nothing but the request and this machine, in Docker's words.
 
-use super::config::{ContainerConfig, HostConfig, Resources, RestartPolicy};
+use super::config::{ContainerConfig, HealthConfig, HostConfig, Resources, RestartPolicy};
 use super::spec::capabilities;
 use crate::error::{ApiError, ApiResult};
 
@@ -49,10 +49,33 @@ pub fn config(config: &ContainerConfig) -> ApiResult<()> {
     if !config.stop_signal.is_empty() {
         super::signal::parse(&config.stop_signal)?;
     }
+    if let Some(health) = &config.healthcheck {
+        health_check(health)?;
+    }
     if config.hostname.len() > 64 {
         return invalid(format!("invalid hostname: {}", config.hostname));
     }
     Ok(())
+}
+
+fn health_check(health: &HealthConfig) -> ApiResult<()> {
+    const LEAST: i64 = 1_000_000;
+    let durations = [
+        ("Interval", health.interval),
+        ("Timeout", health.timeout),
+        ("StartPeriod", health.start_period),
+        ("StartInterval", health.start_interval),
+    ];
+    if let Some((name, _)) = durations
+        .iter()
+        .find(|(_, nanoseconds)| *nanoseconds != 0 && *nanoseconds < LEAST)
+    {
+        return invalid(format!("{name} in Healthcheck cannot be less than 1ms"));
+    }
+    match health.retries {
+        ..0 => invalid("Retries in Healthcheck cannot be negative"),
+        _ => Ok(()),
+    }
 }
 
 pub fn host(host: &HostConfig, machine: &Machine) -> ApiResult<()> {

@@ -1,6 +1,13 @@
 //! Further processes in running containers: `docker exec`.
 
+mod adopt;
+mod probe;
 mod process;
+mod store;
+
+pub use adopt::adopt;
+pub use probe::{Probe, probe};
+pub use store::{Exec, Execs};
 
 use crate::container::{
     Container, MULTIPLEXED, RAW, Status, close_stdin, copy_input, copy_output, parse_detach_keys,
@@ -13,13 +20,12 @@ use crate::server::hijack;
 use crate::state::Daemon;
 use crate::supervisor::api;
 use http::StatusCode;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::Arc;
 
 /// The body of `POST /containers/{id}/exec`.
-#[derive(Debug, Default, Clone, Deserialize)]
+#[derive(Debug, Default, Clone, Serialize, Deserialize)]
 #[serde(default, rename_all = "PascalCase")]
 pub struct ExecConfig {
     pub user: String,
@@ -41,76 +47,6 @@ pub struct ExecConfig {
 struct StartConfig {
     detach: bool,
     console_size: Option<[u32; 2]>,
-}
-
-/// One exec, from its creation until its container ends.
-#[derive(Debug, Clone)]
-pub struct Exec {
-    pub id: String,
-    pub container_id: String,
-    pub config: ExecConfig,
-    pub started: bool,
-    pub running: bool,
-    pub pid: u32,
-    pub exit_code: Option<i32>,
-}
-
-/// Ended execs that are remembered for `inspect`, beyond which the oldest are forgotten.
-const REMEMBERED: usize = 256;
-
-#[derive(Default)]
-pub struct Execs(Mutex<HashMap<String, (u64, Exec)>>);
-
-impl Execs {
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, (u64, Exec)>> {
-        self.0.lock().unwrap_or_else(|poison| poison.into_inner())
-    }
-
-    fn get(&self, id: &str) -> ApiResult<Exec> {
-        let found = self.lock().get(id).map(|(_, exec)| exec.clone());
-        found.ok_or_else(|| ApiError::not_found(format!("No such exec instance: {id}")))
-    }
-
-    fn insert(&self, exec: Exec) {
-        let mut map = self.lock();
-        let number = map
-            .values()
-            .map(|(number, _)| number + 1)
-            .max()
-            .unwrap_or(0);
-        let ended = |(_, exec): &(u64, Exec)| exec.exit_code.is_some();
-        if map.len() >= REMEMBERED {
-            let oldest = map
-                .iter()
-                .filter(|(_, exec)| ended(exec))
-                .min_by_key(|(_, (number, _))| *number);
-            if let Some(id) = oldest.map(|(id, _)| id.clone()) {
-                map.remove(&id);
-            }
-        }
-        map.insert(exec.id.clone(), (number, exec));
-    }
-
-    fn change(&self, id: &str, change: impl FnOnce(&mut Exec)) {
-        if let Some((_, exec)) = self.lock().get_mut(id) {
-            change(exec);
-        }
-    }
-
-    /// Those that have not ended, as `ExecIDs` shows.
-    pub fn of_container(&self, container_id: &str) -> Vec<String> {
-        let map = self.lock();
-        let live = map
-            .values()
-            .filter(|(_, exec)| exec.container_id == container_id && exec.exit_code.is_none());
-        live.map(|(_, exec)| exec.id.clone()).collect()
-    }
-
-    /// When a container is removed.
-    pub fn forget_container(&self, container_id: &str) {
-        self.lock()
-            .retain(|_, (_, exec)| exec.container_id != container_id);
-    }
 }
 
 pub fn route(daemon: Arc<Daemon>, request: ApiRequest) -> Routed {
@@ -169,15 +105,7 @@ async fn create(
         return Err(ApiError::bad_request("No exec command specified"));
     }
     let container = running(&daemon, &id)?;
-    let exec = Exec {
-        id: crate::identity::new_id(),
-        container_id: container.id.clone(),
-        config,
-        started: false,
-        running: false,
-        pid: 0,
-        exit_code: None,
-    };
+    let exec = Exec::new(&container, config);
     publish(&daemon, &container, &exec, "exec_create");
     let answer = json(StatusCode::CREATED, &json!({ "Id": exec.id }));
     daemon.execs.insert(exec);
@@ -192,6 +120,7 @@ fn publish(daemon: &Daemon, container: &Container, exec: &Exec, what: &str) {
 }
 
 async fn start(daemon: Arc<Daemon>, mut request: ApiRequest, id: String) -> ApiResult<ApiResponse> {
+    daemon.containers.settled().await;
     let start: StartConfig = request.json_or_default().await?;
     let mut exec = daemon.execs.get(&id)?;
     if exec.started {
@@ -232,7 +161,7 @@ async fn start(daemon: Arc<Daemon>, mut request: ApiRequest, id: String) -> ApiR
         }
     };
     publish(&daemon, &container, &exec, "exec_start");
-    let mut ended = process::monitor(&daemon, &container, &exec, &process);
+    let mut ended = process::monitor(&daemon, &container, &exec);
     let Some(output) = process.output else {
         return Ok(empty(StatusCode::OK));
     };
@@ -268,6 +197,7 @@ async fn start(daemon: Arc<Daemon>, mut request: ApiRequest, id: String) -> ApiR
 }
 
 async fn resize(daemon: Arc<Daemon>, request: ApiRequest, id: String) -> ApiResult<ApiResponse> {
+    daemon.containers.settled().await;
     let exec = daemon.execs.get(&id)?;
     let (height, width) = window_size(&request)?;
     let resize = api::ResizePtyRequest {
@@ -281,6 +211,7 @@ async fn resize(daemon: Arc<Daemon>, request: ApiRequest, id: String) -> ApiResu
 }
 
 async fn inspect(daemon: Arc<Daemon>, id: String) -> ApiResult<ApiResponse> {
+    daemon.containers.settled().await;
     let exec = daemon.execs.get(&id)?;
     let config = &exec.config;
     ok_json(&json!({

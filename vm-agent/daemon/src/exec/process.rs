@@ -24,7 +24,14 @@ const EXIT_PATIENCE: Duration = Duration::from_secs(2);
 pub struct Process {
     pub output: Option<Output>,
     pub input: Option<pipe::Sender>,
-    folder: PathBuf,
+}
+
+/// Its pipes and its log writer's socket.
+fn folder(daemon: &Daemon, exec: &Exec) -> PathBuf {
+    daemon
+        .containers
+        .runtime_folder(&exec.container_id)
+        .join(&exec.id[..16])
 }
 
 /// Creates the process, attaches to it, then starts it, so that no output is missed.
@@ -35,10 +42,7 @@ pub async fn launch(
     attached: bool,
 ) -> ApiResult<Process> {
     let config = &exec.config;
-    let folder = daemon
-        .containers
-        .runtime_folder(&container.id)
-        .join(&exec.id[..16]);
+    let folder = folder(daemon, exec);
     std::fs::create_dir_all(&folder)?;
     let wanted = ProcessRequest {
         args: &config.cmd,
@@ -107,11 +111,7 @@ pub async fn launch(
         } else {
             None
         };
-        Ok(Process {
-            output,
-            input,
-            folder: folder.clone(),
-        })
+        Ok(Process { output, input })
     };
     let started = started.await;
     if started.is_err() {
@@ -151,31 +151,49 @@ pub fn monitor(
     daemon: &Arc<Daemon>,
     container: &Arc<Container>,
     exec: &Exec,
-    process: &Process,
 ) -> watch::Receiver<bool> {
     let (sender, receiver) = watch::channel(false);
     let (daemon, container, exec) = (daemon.clone(), container.clone(), exec.clone());
-    let folder = process.folder.clone();
     tokio::spawn(async move {
         let exit = wait_for_exit(&daemon, &exec.container_id, &exec.id).await;
-        daemon.execs.change(&exec.id, |exec| {
-            exec.running = false;
-            exec.exit_code = Some(exit.code);
-        });
+        ended(&daemon, &container, &exec, exit.code);
         sender.send_replace(true);
-        let more = [
-            ("execID", exec.id.clone()),
-            ("exitCode", exit.code.to_string()),
-        ];
-        daemon.containers.publish(&container, "exec_die", &more);
-        let delete = api::DeleteProcessRequest {
-            container_id: exec.container_id.clone(),
-            exec_id: exec.id.clone(),
-        };
-        let _ = daemon.supervisor.tasks().delete_process(delete).await;
-        let _ = std::fs::remove_dir_all(folder);
+        forget(&daemon, &exec).await;
     });
     receiver
+}
+
+/// Told before it is written down: a daemon killed in between tells it twice rather than never.
+fn ended(daemon: &Daemon, container: &Container, exec: &Exec, code: i32) {
+    let more = [("execID", exec.id.clone()), ("exitCode", code.to_string())];
+    daemon.containers.publish(container, "exec_die", &more);
+    daemon.execs.change(&exec.id, |exec| {
+        exec.running = false;
+        exec.exit_code = Some(code);
+    });
+}
+
+/// Lets the shim forget a process whose exit is known.
+pub async fn forget(daemon: &Daemon, exec: &Exec) {
+    let delete = api::DeleteProcessRequest {
+        container_id: exec.container_id.clone(),
+        exec_id: exec.id.clone(),
+    };
+    let _ = daemon.supervisor.tasks().delete_process(delete).await;
+    let _ = std::fs::remove_dir_all(folder(daemon, exec));
+}
+
+/// `SIGKILL`, for a process that nobody waits for any more.
+pub async fn kill(daemon: &Daemon, exec: &Exec) {
+    let request = api::KillRequest {
+        container_id: exec.container_id.clone(),
+        exec_id: exec.id.clone(),
+        signal: 9,
+        all: false,
+    };
+    if let Err(status) = daemon.supervisor.tasks().kill(request).await {
+        tracing::debug!(%status, exec = exec.id, "killing a command");
+    }
 }
 
 /// Returns when the exit code is known: clients ask for it as soon as their stream ends. A process may close its

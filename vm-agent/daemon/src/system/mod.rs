@@ -92,7 +92,7 @@ async fn disk_usage(daemon: Arc<Daemon>, request: ApiRequest) -> ApiResult<ApiRe
         false => Value::Null,
     };
     let containers = match wanted("container") {
-        true => container_usage(&daemon),
+        true => json!(crate::container::disk_usage(&daemon).await),
         false => Value::Null,
     };
     ok_json(&json!({
@@ -102,20 +102,4 @@ async fn disk_usage(daemon: Arc<Daemon>, request: ApiRequest) -> ApiResult<ApiRe
         "Volumes": volumes,
         "BuildCache": [],
     }))
-}
-
-fn container_usage(daemon: &Daemon) -> Value {
-    let shown = daemon.containers.list().into_iter().map(|container| {
-        json!({
-            "Id": container.id,
-            "Names": [format!("/{}", container.name)],
-            "Image": container.image,
-            "ImageID": container.image_id,
-            "Created": container.created.timestamp(),
-            "State": container.state.status.as_str(),
-            "Status": "",
-            "SizeRw": 0,
-        })
-    });
-    json!(shown.collect::<Vec<_>>())
 }
