@@ -8,6 +8,7 @@ mod content;
 mod import;
 mod progress;
 mod pull;
+mod push;
 mod reference;
 mod remove;
 mod show;

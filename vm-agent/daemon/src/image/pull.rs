@@ -49,7 +49,7 @@ impl RegistryAuth {
             .unwrap_or_default()
     }
 
-    fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.username.is_empty() && self.identitytoken.is_empty() && self.registrytoken.is_empty()
     }
 
@@ -206,7 +206,7 @@ impl Images {
     }
 
     /// `http` for registries on the loopback and those that daemon.json declares insecure.
-    fn scheme(&self, domain: &str) -> &'static str {
+    pub(super) fn scheme(&self, domain: &str) -> &'static str {
         let insecure = self.config.settings().strings("insecure-registries");
         if is_insecure(domain, &insecure) {
             "http"
@@ -273,7 +273,7 @@ pub(super) fn image_store(name: &str, platform: Platform) -> ImageStore {
     }
 }
 
-async fn answer_auth(mut stream: TransferStream, auth: RegistryAuth) {
+pub(super) async fn answer_auth(mut stream: TransferStream, auth: RegistryAuth) {
     while let Some(request) = stream.receive::<AuthRequest>().await {
         tracing::debug!(host = request.host, "the registry asks for credentials");
         if !stream.send(&auth.response()).await {

@@ -53,7 +53,7 @@ impl Images {
         self.put(name, target).await
     }
 
-    async fn delete_name(&self, name: &str) -> ApiResult<()> {
+    pub(super) async fn delete_name(&self, name: &str) -> ApiResult<()> {
         let request = DeleteImageRequest {
             name: name.to_owned(),
             sync: true,

@@ -163,6 +163,8 @@ impl Push {
         let begun = self.registry.begin_upload(&digest, origin.as_deref()).await;
         let location = match begun.map_err(failed)? {
             Upload::Mounted => {
+                let origin: Vec<String> = origin.into_iter().collect();
+                let item = self.progress.item(&descriptor, &origin);
                 item.set("mounted", link.size).await;
                 return Ok(());
             }
