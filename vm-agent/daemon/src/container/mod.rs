@@ -22,6 +22,7 @@ mod signal;
 mod snapshot;
 mod spec;
 mod stdio;
+mod step;
 mod store;
 mod task;
 mod top;
@@ -29,7 +30,8 @@ mod validate;
 mod wait;
 
 pub use record::{Container, Fixed, MountPoint, State, Status};
-pub use rootfs::Rootfs;
+pub use rootfs::{Rootfs, mount_detached};
+pub(crate) use step::{run_attached, step_container, take_down};
 pub use store::{Containers, Entry};
 
 pub(crate) use attach::{

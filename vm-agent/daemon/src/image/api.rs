@@ -21,8 +21,10 @@ pub fn route(daemon: Arc<Daemon>, request: ApiRequest) -> Routed {
     match (request.method.as_str(), segments.as_slice()) {
         ("GET", ["images", "json"]) => handle(async move {
             let filters = request.filters()?;
-            ok_json(&daemon.images.list(&daemon, &filters).await?)
+            let (all, tree) = (request.query.flag("all"), request.query.flag("manifests"));
+            ok_json(&daemon.images.list(&daemon, &filters, all, tree).await?)
         }),
+        ("POST", ["commit"]) => complete(super::commit::serve(daemon, request)),
         ("GET", ["images", "get"]) => handle(save(daemon, request, None)),
         ("GET", ["images", "search"]) => handle(search(request)),
         ("POST", ["images", "create"]) => handle(create(daemon, request)),
@@ -61,7 +63,8 @@ pub fn route(daemon: Arc<Daemon>, request: ApiRequest) -> Routed {
             let name = name.join("/");
             complete(async move {
                 let force = request.query.flag("force");
-                ok_json(&daemon.images.remove(&daemon, &name, force).await?)
+                let prune = !request.query.flag("noprune");
+                ok_json(&daemon.images.remove(&daemon, &name, force, prune).await?)
             })
         }
         _ => Routed::NotMine(request),

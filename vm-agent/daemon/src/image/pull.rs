@@ -49,6 +49,16 @@ impl RegistryAuth {
             .unwrap_or_default()
     }
 
+    /// `X-Registry-Config`: credentials by server, in base64.
+    pub fn all_from_header(header: Option<&str>) -> std::collections::BTreeMap<String, Self> {
+        let text = header.unwrap_or_default();
+        let decoded = URL_SAFE.decode(text).or_else(|_| STANDARD.decode(text));
+        decoded
+            .ok()
+            .and_then(|json| serde_json::from_slice(&json).ok())
+            .unwrap_or_default()
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.username.is_empty() && self.identitytoken.is_empty() && self.registrytoken.is_empty()
     }
@@ -95,7 +105,7 @@ impl Images {
         respond(queue).await
     }
 
-    async fn pull_to(
+    pub(super) async fn pull_to(
         &self,
         reference: &Reference,
         platform: Option<Platform>,
