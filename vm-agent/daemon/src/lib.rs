@@ -1,6 +1,7 @@
 //! The Docker Engine API, served over HTTP, as a client of the supervisor's containerd API.
 
 pub mod archive;
+mod build;
 pub mod config;
 pub mod container;
 pub mod docker_init;

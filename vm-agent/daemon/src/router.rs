@@ -3,7 +3,7 @@
 use crate::error::{ApiError, ApiResult};
 use crate::http_message::{ApiRequest, ApiResponse};
 use crate::state::Daemon;
-use crate::{archive, container, exec, image, network, system, volume};
+use crate::{archive, build, container, exec, image, network, system, volume};
 use futures::future::BoxFuture;
 use std::sync::Arc;
 use tracing::Instrument;
@@ -44,7 +44,7 @@ where
 type Part = fn(Arc<Daemon>, ApiRequest) -> Routed;
 
 /// `archive` and `exec` come before `container`, whose paths they share.
-const PARTS: [Part; 7] = [
+const PARTS: [Part; 8] = [
     system::route,
     archive::route,
     exec::route,
@@ -52,6 +52,7 @@ const PARTS: [Part; 7] = [
     image::route,
     network::route,
     volume::route,
+    build::route,
 ];
 
 pub async fn route(daemon: Arc<Daemon>, mut request: ApiRequest) -> ApiResult<ApiResponse> {

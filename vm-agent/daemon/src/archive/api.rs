@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures::StreamExt;
+use futures::{Stream, StreamExt};
 use http::{HeaderValue, StatusCode};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -108,6 +108,48 @@ fn archive_response(
         }
     });
     stream("application/x-tar", ReceiverStream::new(queue))
+}
+
+/// Unpacks a client's archive, compressed or not, into a folder of ours.
+pub async fn receive<S>(mut body: S, folder: &Path) -> io::Result<()>
+where
+    S: Stream<Item = io::Result<Bytes>> + Send + Unpin,
+{
+    let (sender, queue) = mpsc::channel(4);
+    let root = folder.to_owned();
+    let writing = tokio::task::spawn_blocking(move || {
+        let source = ChannelReader {
+            queue,
+            part: Bytes::new(),
+        };
+        unpack_compressed(&root, "/", source, Options::default())
+    });
+    while let Some(part) = body.next().await {
+        let failed = part.is_err();
+        if sender.send(part).await.is_err() || failed {
+            break;
+        }
+    }
+    drop(sender);
+    writing.await.map_err(io::Error::other)?
+}
+
+/// Unpacks an archive of ours over a root file system.
+pub fn unpack_into(root: &Path, source: impl Read) -> io::Result<()> {
+    unpack::unpack(root, "/", source, Options::default())
+}
+
+/// A text below a folder, at most `limit` bytes of it; no link in it leads out of the folder.
+pub fn read_text(root: &Path, path: &str, limit: u64) -> io::Result<String> {
+    let place = place::open_followed(root, path)?;
+    if !place.meta.is_file() {
+        return Err(io::ErrorKind::NotFound.into());
+    }
+    let mut bytes = Vec::new();
+    std::fs::File::open(place.path())?
+        .take(limit)
+        .read_to_end(&mut bytes)?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 async fn put(daemon: Arc<Daemon>, request: ApiRequest, id: String) -> ApiResult<ApiResponse> {

@@ -5,4 +5,4 @@ mod pack;
 mod place;
 mod unpack;
 
-pub use api::route;
+pub use api::{read_text, receive, route, unpack_into};

@@ -28,6 +28,7 @@ mod snapshot;
 mod spec;
 mod stats;
 mod stdio;
+mod step;
 mod store;
 mod task;
 mod top;
@@ -35,7 +36,8 @@ mod validate;
 mod wait;
 
 pub use record::{Container, Fixed, MountPoint, State, Status};
-pub use rootfs::Rootfs;
+pub use rootfs::{Rootfs, mount_detached};
+pub(crate) use step::{run_attached, step_container, take_down};
 pub use store::{Containers, Entry};
 
 pub(crate) use attach::{

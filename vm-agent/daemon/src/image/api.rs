@@ -21,14 +21,12 @@ pub fn route(daemon: Arc<Daemon>, request: ApiRequest) -> Routed {
     match (request.method.as_str(), segments.as_slice()) {
         ("GET", ["images", "json"]) => handle(async move {
             let filters = request.filters()?;
-            ok_json(&daemon.images.list(&daemon, &filters).await?)
+            let (all, tree) = (request.query.flag("all"), request.query.flag("manifests"));
+            ok_json(&daemon.images.list(&daemon, &filters, all, tree).await?)
         }),
+        ("POST", ["commit"]) => complete(super::commit::serve(daemon, request)),
         ("GET", ["images", "get"]) => handle(save(daemon, request, None)),
-        ("GET", ["images", "search"]) => handle(async {
-            Err(ApiError::not_implemented(
-                "this engine does not search registries",
-            ))
-        }),
+        ("GET", ["images", "search"]) => handle(search(request)),
         ("POST", ["images", "create"]) => handle(create(daemon, request)),
         ("POST", ["images", "load"]) => handle(load(daemon, request)),
         ("POST", ["images", "prune"]) => complete(async move {
@@ -57,16 +55,16 @@ pub fn route(daemon: Arc<Daemon>, request: ApiRequest) -> Routed {
             let name = name.join("/");
             complete(tag(daemon, request, name))
         }
-        ("POST", ["images", .., "push"]) => handle(async {
-            Err(ApiError::not_implemented(
-                "this engine does not push images yet",
-            ))
-        }),
+        ("POST", ["images", name @ .., "push"]) => {
+            let name = name.join("/");
+            handle(push(daemon, request, name))
+        }
         ("DELETE", ["images", name @ ..]) if !name.is_empty() => {
             let name = name.join("/");
             complete(async move {
                 let force = request.query.flag("force");
-                ok_json(&daemon.images.remove(&daemon, &name, force).await?)
+                let prune = !request.query.flag("noprune");
+                ok_json(&daemon.images.remove(&daemon, &name, force, prune).await?)
             })
         }
         _ => Routed::NotMine(request),
@@ -154,10 +152,42 @@ async fn save(
         Some(name) => vec![name],
         None => request.query.all("names").map(str::to_owned).collect(),
     };
+    let platform = match request.query.non_empty("platform") {
+        Some(text) => Some(platform_of(Some(text))?),
+        None => None,
+    };
     Ok(stream(
         "application/x-tar",
-        daemon.images.save(names).await?,
+        daemon.images.save(names, platform).await?,
     ))
+}
+
+async fn push(daemon: Arc<Daemon>, request: ApiRequest, name: String) -> ApiResult<ApiResponse> {
+    let platform = match request.query.non_empty("platform") {
+        Some(text) => Some(platform_of(Some(text))?),
+        None => None,
+    };
+    let tag = request.query.non_empty("tag").unwrap_or_default();
+    let auth = RegistryAuth::from_header(request.header("x-registry-auth"));
+    let lines = daemon.images.push(&name, tag, platform, auth).await?;
+    Ok(stream("application/json", lines))
+}
+
+/// Searching is a service of Docker Hub's index alone.
+async fn search(request: ApiRequest) -> ApiResult<ApiResponse> {
+    let term = request.query.non_empty("term").unwrap_or_default();
+    if term.is_empty() {
+        return Err(ApiError::bad_request("search term is required"));
+    }
+    let limit = request.query.non_empty("limit").unwrap_or("25");
+    match tokio::net::lookup_host("index.docker.io:443").await {
+        Err(_) => Err(ApiError::internal(format!(
+            "Get \"https://index.docker.io/v1/search?n={limit}&q={term}\": dial tcp: lookup index.docker.io: no such host"
+        ))),
+        Ok(_) => Err(ApiError::not_implemented(
+            "this engine does not search registries",
+        )),
+    }
 }
 
 async fn tag(daemon: Arc<Daemon>, request: ApiRequest, name: String) -> ApiResult<ApiResponse> {

@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use super::content::Platform;
 use super::progress::PullProgress;
 use super::pull::{Lines, image_store, respond};
-use super::{DANGLING, Images, familiar_name, stream};
+use super::{DANGLING, Images, Reference, StoredImage, familiar_name, stream};
 use crate::error::{ApiError, ApiResult};
 use crate::supervisor::api::types::transfer::{
     ImageExportStream, ImageImportStream, ImageReference, ImageStore, Progress,
@@ -136,25 +136,34 @@ impl Images {
     pub async fn save(
         &self,
         names: Vec<String>,
+        platform: Option<Platform>,
     ) -> ApiResult<impl Stream<Item = io::Result<Bytes>> + Send + use<>> {
-        let mut references = Vec::new();
-        for name in &names {
-            let image = self.find(name).await?;
-            references.push(ImageReference {
-                name: image.name,
-                ..ImageReference::default()
-            });
-        }
-        if references.is_empty() {
+        let saved = self.saved(&names).await?;
+        if saved.is_empty() {
             return Err(ApiError::bad_request("no image was named"));
         }
+        let mut references: Vec<ImageReference> = Vec::new();
+        let mut nameless = Vec::new();
+        for image in saved {
+            self.publish_event("save", &image.target.digest, &image.target.digest);
+            if image.name.starts_with(DANGLING) && self.by_name(&image.name).await?.is_none() {
+                self.put(&image.name, &image.target).await?;
+                nameless.push(image.name.clone());
+            }
+            if !references.iter().any(|known| known.name == image.name) {
+                references.push(ImageReference {
+                    name: image.name,
+                    ..ImageReference::default()
+                });
+            }
+        }
         let download = stream::open(&self.supervisor, "export").await?;
-        let host = Platform::host();
+        let platform = platform.unwrap_or_else(Platform::host);
         let target = ImageExportStream {
             stream: download.id.clone(),
             platforms: vec![crate::supervisor::api::types::Platform {
-                os: host.os,
-                architecture: host.architecture,
+                os: platform.os,
+                architecture: platform.architecture,
                 ..Default::default()
             }],
             ..ImageExportStream::default()
@@ -168,10 +177,47 @@ impl Images {
             destination: Some(to_any(&target)),
             options: None,
         };
-        let supervisor = self.supervisor.clone();
-        let transfer =
-            tokio::spawn(async move { supervisor.transfer().transfer(request).await.map(drop) });
+        let images = self.clone();
+        let transfer = tokio::spawn(async move {
+            let done = images.supervisor.transfer().transfer(request).await;
+            for name in nameless {
+                let _ = images.delete_name(&name).await;
+            }
+            done.map(drop)
+        });
         // A failed export breaks the response off, so that nobody takes half an archive for a whole one.
         Ok(download.receive_archive(transfer))
+    }
+
+    /// What an archive of `names` is to hold: an id without its names, a repository with all its tags, or one image.
+    async fn saved(&self, names: &[String]) -> ApiResult<Vec<StoredImage>> {
+        let mut saved = Vec::new();
+        for name in names {
+            let found = self.find(name).await;
+            if let Ok(image) = &found {
+                let hex = image.target.digest.trim_start_matches("sha256:");
+                if hex.starts_with(name.trim_start_matches("sha256:")) {
+                    saved.push(StoredImage {
+                        name: format!("{DANGLING}@{}", image.target.digest),
+                        ..image.clone()
+                    });
+                    continue;
+                }
+            }
+            match Reference::parse(name) {
+                Ok(reference) if reference.tag.is_none() && reference.digest.is_none() => {
+                    let tags = self.repository(&reference).await?;
+                    if tags.is_empty() {
+                        return Err(ApiError::not_found(format!(
+                            "No such image: {}",
+                            reference.or_latest().familiar()
+                        )));
+                    }
+                    saved.extend(tags.into_iter().map(|(_, image)| image));
+                }
+                _ => saved.push(found?),
+            }
+        }
+        Ok(saved)
     }
 }

@@ -285,7 +285,24 @@ impl Content {
         None
     }
 
-    async fn is_here(&self, digest: &str) -> bool {
+    /// Whether every manifest of an index is here; true for what is no index.
+    pub async fn is_complete(&self, target: &Descriptor) -> ApiResult<bool> {
+        let blob: ManifestBlob = serde_json::from_slice(&self.blob(&target.digest).await?)?;
+        for manifest in blob.manifests.unwrap_or_default() {
+            if !self.is_here(&manifest.digest).await {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// The entries of an index; none for what is no index.
+    pub async fn entries(&self, target: &Descriptor) -> ApiResult<Vec<Descriptor>> {
+        let blob: ManifestBlob = serde_json::from_slice(&self.blob(&target.digest).await?)?;
+        Ok(blob.manifests.unwrap_or_default())
+    }
+
+    pub async fn is_here(&self, digest: &str) -> bool {
         let request = api::InfoRequest {
             digest: digest.to_owned(),
         };

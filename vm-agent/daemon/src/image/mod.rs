@@ -4,15 +4,20 @@
 
 mod api;
 mod archive;
+mod cache;
+mod commit;
 mod content;
 mod import;
 mod progress;
 mod pull;
+mod push;
 mod reference;
 mod remove;
 mod show;
 mod stream;
+mod write;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::supervisor::api::types;
@@ -20,8 +25,10 @@ use tonic::Code;
 
 pub use api::route;
 pub use content::{Descriptor, ImageConfig, Platform, PlatformImage};
+pub use pull::RegistryAuth;
 pub use reference::Reference;
 pub use show::disk_usage;
+pub use write::{NewImage, NewLayer};
 
 use content::Content;
 use reference::is_digest;
@@ -42,6 +49,7 @@ pub struct StoredImage {
     pub name: String,
     pub target: Descriptor,
     pub updated: Option<prost_types::Timestamp>,
+    pub labels: HashMap<String, String>,
 }
 
 /// An image as a container needs it.
@@ -191,6 +199,16 @@ impl Images {
 
     /// Points a full name at a target, whether or not the name was there.
     pub(super) async fn put(&self, name: &str, target: &Descriptor) -> ApiResult<()> {
+        self.put_labelled(name, target, HashMap::new()).await
+    }
+
+    /// The same, with labels.
+    pub(super) async fn put_labelled(
+        &self,
+        name: &str,
+        target: &Descriptor,
+        labels: HashMap<String, String>,
+    ) -> ApiResult<()> {
         let image = wire::Image {
             name: name.to_owned(),
             target: Some(types::Descriptor {
@@ -199,6 +217,7 @@ impl Images {
                 size: target.size,
                 annotations: Default::default(),
             }),
+            labels,
             ..wire::Image::default()
         };
         let create = wire::CreateImageRequest {
@@ -211,7 +230,7 @@ impl Images {
                 let update = wire::UpdateImageRequest {
                     image: Some(image),
                     update_mask: Some(prost_types::FieldMask {
-                        paths: vec!["target".to_owned()],
+                        paths: vec!["target".to_owned(), "labels".to_owned()],
                     }),
                     ..Default::default()
                 };
@@ -239,6 +258,7 @@ fn stored(image: wire::Image) -> Option<StoredImage> {
             ..Descriptor::default()
         },
         updated: image.updated_at,
+        labels: image.labels,
     })
 }
 

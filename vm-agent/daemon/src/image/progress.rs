@@ -123,6 +123,41 @@ impl PullProgress {
     }
 }
 
+/// Turns a push's progress events into Docker's lines, which are about layers only.
+#[derive(Default)]
+pub struct PushProgress {
+    ended: std::collections::HashSet<String>,
+}
+
+impl PushProgress {
+    pub fn translate(&mut self, progress: &Progress) -> Option<Value> {
+        let id = layer_id(&layer_digest(progress)?);
+        if self.ended.contains(&id) {
+            return None;
+        }
+        let status = match progress.event.as_str() {
+            "waiting" => return Some(line(&id, "Waiting")),
+            "uploading" => {
+                return Some(json!({
+                    "status": "Pushing",
+                    "progressDetail": { "current": progress.progress, "total": progress.total },
+                    "progress": bar(progress.progress, progress.total),
+                    "id": id,
+                }));
+            }
+            "already exists" => "Layer already exists".to_owned(),
+            "mounted" => match progress.parents.first() {
+                Some(origin) => format!("Mounted from {origin}"),
+                None => "Mounted".to_owned(),
+            },
+            "complete" => "Pushed".to_owned(),
+            _ => return None,
+        };
+        self.ended.insert(id.clone());
+        Some(finished(&id, &status))
+    }
+}
+
 /// The digest of the layer that an event is about; `None` for manifests, configurations and the rest.
 fn layer_digest(progress: &Progress) -> Option<String> {
     if let Some(descriptor) = &progress.desc {

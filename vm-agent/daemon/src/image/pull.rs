@@ -49,7 +49,17 @@ impl RegistryAuth {
             .unwrap_or_default()
     }
 
-    fn is_empty(&self) -> bool {
+    /// `X-Registry-Config`: credentials by server, in base64.
+    pub fn all_from_header(header: Option<&str>) -> std::collections::BTreeMap<String, Self> {
+        let text = header.unwrap_or_default();
+        let decoded = URL_SAFE.decode(text).or_else(|_| STANDARD.decode(text));
+        decoded
+            .ok()
+            .and_then(|json| serde_json::from_slice(&json).ok())
+            .unwrap_or_default()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
         self.username.is_empty() && self.identitytoken.is_empty() && self.registrytoken.is_empty()
     }
 
@@ -95,7 +105,7 @@ impl Images {
         respond(queue).await
     }
 
-    async fn pull_to(
+    pub(super) async fn pull_to(
         &self,
         reference: &Reference,
         platform: Option<Platform>,
@@ -206,7 +216,7 @@ impl Images {
     }
 
     /// `http` for registries on the loopback and those that daemon.json declares insecure.
-    fn scheme(&self, domain: &str) -> &'static str {
+    pub(super) fn scheme(&self, domain: &str) -> &'static str {
         let insecure = self.config.settings().strings("insecure-registries");
         if is_insecure(domain, &insecure) {
             "http"
@@ -273,7 +283,7 @@ pub(super) fn image_store(name: &str, platform: Platform) -> ImageStore {
     }
 }
 
-async fn answer_auth(mut stream: TransferStream, auth: RegistryAuth) {
+pub(super) async fn answer_auth(mut stream: TransferStream, auth: RegistryAuth) {
     while let Some(request) = stream.receive::<AuthRequest>().await {
         tracing::debug!(host = request.host, "the registry asks for credentials");
         if !stream.send(&auth.response()).await {

@@ -36,24 +36,24 @@ impl Images {
             ));
         }
         let image = self.find(name).await?;
-        self.replace(&reference.to_string(), &image.target).await?;
+        self.replace(&reference.to_string(), &image.target, image.labels.clone())
+            .await?;
         self.publish_event("tag", &image.target.digest, &reference.familiar());
         Ok(())
     }
 
     /// Points a name at a target; what it pointed at before stays as an image without a tag.
-    pub(super) async fn replace(&self, name: &str, target: &super::Descriptor) -> ApiResult<()> {
-        if let Some(old) = self.by_name(name).await?
-            && old.target.digest != target.digest
-            && self.group_of(&old).await?.names.len() == 1
-        {
-            self.put(&format!("{DANGLING}@{}", old.target.digest), &old.target)
-                .await?;
-        }
-        self.put(name, target).await
+    pub(super) async fn replace(
+        &self,
+        name: &str,
+        target: &super::Descriptor,
+        labels: std::collections::HashMap<String, String>,
+    ) -> ApiResult<()> {
+        self.dethrone(name, &target.digest).await?;
+        self.put_labelled(name, target, labels).await
     }
 
-    async fn delete_name(&self, name: &str) -> ApiResult<()> {
+    pub(super) async fn delete_name(&self, name: &str) -> ApiResult<()> {
         let request = DeleteImageRequest {
             name: name.to_owned(),
             sync: true,
@@ -71,13 +71,18 @@ impl Images {
         daemon: &Daemon,
         name: &str,
         force: bool,
+        prune: bool,
     ) -> ApiResult<Vec<Value>> {
         let image = self.find(name).await?;
         let group = self.group_of(&image).await?;
         let by_id = is_id(name, &image.target.digest) || familiar_name(&image.name).is_none();
         let users = users_of(daemon, &image.target.digest);
         if by_id {
-            return self.remove_by_id(&group, &users, force).await;
+            let mut gone = self.remove_by_id(&group, &users, force).await?;
+            if prune {
+                gone.extend(self.remove_parents(daemon, &group).await?);
+            }
+            return Ok(gone);
         }
         let others = group.names.iter().any(|other| other.name != image.name);
         if !others {
@@ -95,6 +100,33 @@ impl Images {
         let mut gone = vec![self.untagged(&group, &image.name)];
         if !others && users.is_empty() {
             gone.push(self.deleted(&group));
+            if prune {
+                gone.extend(self.remove_parents(daemon, &group).await?);
+            }
+        }
+        Ok(gone)
+    }
+
+    /// After an image, the steps of its build that nothing else stands on.
+    async fn remove_parents(&self, daemon: &Daemon, group: &Group) -> ApiResult<Vec<Value>> {
+        let mut gone = Vec::new();
+        let mut next = group.parent();
+        while let Some(parent) = next.take() {
+            let all = self.all().await?;
+            let is_needed = all.iter().any(|image| image.parent() == Some(&parent))
+                || !users_of(daemon, &parent).is_empty();
+            let mut names = all
+                .into_iter()
+                .filter(|image| image.target.digest == parent);
+            let Some(first) = names.next().filter(|_| !is_needed) else {
+                break;
+            };
+            let above = self.group_of(&first).await?;
+            if !above.tags().is_empty() {
+                break;
+            }
+            gone.extend(self.remove_by_id(&above, &[], true).await?);
+            next = above.parent();
         }
         Ok(gone)
     }
@@ -164,7 +196,18 @@ impl Images {
         filters.allow(&["dangling", "label", "label!", "until"])?;
         let only_dangling = filters.boolean("dangling")?.unwrap_or(true);
         let (mut gone, mut reclaimed) = (Vec::new(), 0);
+        let until = super::show::until(filters)?;
         for group in group(self.all().await?) {
+            // One of an earlier round may have taken it along.
+            let is_parent =
+                |image: &super::StoredImage| image.parent() == Some(group.target.digest.as_str());
+            let now = self.all().await?;
+            let is_here = now
+                .iter()
+                .any(|image| image.target.digest == group.target.digest);
+            if !is_here || now.iter().any(is_parent) {
+                continue;
+            }
             let tagged = !group.tags().is_empty();
             if (tagged && only_dangling) || !users_of(daemon, &group.target.digest).is_empty() {
                 continue;
@@ -178,10 +221,14 @@ impl Images {
                 .as_ref()
                 .map(|image| super::show::labels_of(&image.config))
                 .unwrap_or_default();
-            if !filters.labels(&labels) {
+            let created = image.as_ref().map_or(0, |image| {
+                super::show::seconds(image.config.created.as_ref())
+            });
+            if !filters.labels(&labels) || until.is_some_and(|until| created >= until) {
                 continue;
             }
             gone.extend(self.remove_by_id(&group, &[], true).await?);
+            gone.extend(self.remove_parents(daemon, &group).await?);
             reclaimed += image.map_or(0, |image| image.content_size());
         }
         let gone = if gone.is_empty() {

@@ -19,6 +19,14 @@ pub(super) struct Group {
 }
 
 impl Group {
+    /// The image that a step of a build stood on when it made this one.
+    pub fn parent(&self) -> Option<String> {
+        self.names
+            .iter()
+            .find_map(|image| image.parent())
+            .map(str::to_owned)
+    }
+
     pub fn tags(&self) -> Vec<String> {
         let named = self
             .references()
@@ -80,7 +88,7 @@ pub(super) fn group(images: Vec<StoredImage>) -> Vec<Group> {
 }
 
 /// Seconds since the epoch of an image configuration's date; 0 when it has none.
-fn seconds(created: Option<&String>) -> i64 {
+pub(super) fn seconds(created: Option<&String>) -> i64 {
     created
         .and_then(|text| chrono::DateTime::parse_from_rfc3339(text).ok())
         .map_or(0, |time| time.timestamp())
@@ -113,7 +121,15 @@ impl Images {
     }
 
     /// `GET /images/json`.
-    pub(super) async fn list(&self, daemon: &Daemon, filters: &Filters) -> ApiResult<Vec<Value>> {
+    ///
+    /// Steps of a build that other images stand on are listed only with `all`.
+    pub(super) async fn list(
+        &self,
+        daemon: &Daemon,
+        filters: &Filters,
+        all: bool,
+        manifests: bool,
+    ) -> ApiResult<Vec<Value>> {
         filters.allow(&[
             "before",
             "dangling",
@@ -126,9 +142,18 @@ impl Images {
         let dangling = filters.boolean("dangling")?;
         let before = self.created_bound(filters, "before").await?;
         let since = self.created_bound(filters, "since").await?;
+        let until = until(filters)?;
         let mut shown = Vec::new();
-        for group in group(self.all().await?) {
+        let images = self.all().await?;
+        let parents: std::collections::HashSet<String> = images
+            .iter()
+            .filter_map(|image| image.parent().map(str::to_owned))
+            .collect();
+        for group in group(images) {
             let tags = group.tags();
+            if !all && tags.is_empty() && parents.contains(&group.target.digest) {
+                continue;
+            }
             if dangling.is_some_and(|wanted| wanted != tags.is_empty())
                 || !filters.any("reference", |pattern| {
                     tags.iter().any(|tag| matches(pattern, tag))
@@ -148,6 +173,7 @@ impl Images {
                 .unwrap_or_default();
             let created = seconds(config.created.as_ref());
             if !filters.labels(&labels_of(&config))
+                || until.is_some_and(|until| created >= until)
                 || before.is_some_and(|bound| created >= bound)
                 || since.is_some_and(|bound| created <= bound)
             {
@@ -165,10 +191,71 @@ impl Images {
                 .iter()
                 .filter(|c| c.image_id == group.target.digest)
                 .count();
-            shown.push((created, summary(&group, &config, size, tags, users)));
+            let mut summary = summary(&group, &config, size, tags, users);
+            if manifests {
+                summary["Manifests"] = self.manifests(daemon, &group).await?;
+            }
+            shown.push((created, summary));
         }
         shown.sort_by_key(|(created, _)| std::cmp::Reverse(*created));
         Ok(shown.into_iter().map(|(_, value)| value).collect())
+    }
+
+    /// What an image's index holds, for lists that show platforms (`images --tree`).
+    async fn manifests(&self, daemon: &Daemon, group: &Group) -> ApiResult<Value> {
+        let mut entries = self.content.entries(&group.target).await?;
+        if entries.is_empty() {
+            entries.push(group.target.clone());
+        }
+        let mut shown = Vec::new();
+        for entry in entries {
+            let is_attestation = entry
+                .annotations
+                .iter()
+                .any(|annotations| annotations.contains_key("vnd.docker.reference.type"));
+            let available = self.content.is_here(&entry.digest).await;
+            let host = Platform::host();
+            let image = match available && !is_attestation {
+                true => self.content.image(&entry, &host).await.ok(),
+                false => None,
+            };
+            let content = image
+                .as_ref()
+                .map_or(entry.size, |image| image.content_size());
+            let mut value = json!({
+                "ID": entry.digest,
+                "Descriptor": entry,
+                "Available": available,
+                "Size": { "Content": if available { content } else { 0 }, "Total": 0 },
+                "Kind": if is_attestation { "attestation" } else { "image" },
+            });
+            let mut unpacked = 0;
+            if let Some(image) = &image {
+                unpacked = self.unpacked_sizes(image).await.iter().sum::<i64>();
+            }
+            value["Size"]["Total"] = json!(unpacked + if available { content } else { 0 });
+            if !is_attestation {
+                let platform = entry.platform.clone().or_else(|| {
+                    image.as_ref().map(|image| Platform {
+                        architecture: image.config.architecture.clone(),
+                        os: image.config.os.clone(),
+                        variant: image.config.variant.clone().unwrap_or_default(),
+                    })
+                });
+                let containers = daemon.containers.list().into_iter();
+                let users: Vec<String> = containers
+                    .filter(|c| c.image_manifest == entry.digest)
+                    .map(|c| c.id.clone())
+                    .collect();
+                value["ImageData"] = json!({
+                    "Platform": platform.unwrap_or_default(),
+                    "Containers": users,
+                    "Size": { "Unpacked": unpacked },
+                });
+            }
+            shown.push(value);
+        }
+        Ok(Value::Array(shown))
     }
 
     async fn created_bound(&self, filters: &Filters, name: &str) -> ApiResult<Option<i64>> {
@@ -205,7 +292,7 @@ impl Images {
             "Id": group.target.digest,
             "RepoTags": group.tags(),
             "RepoDigests": group.digests(),
-            "Parent": "",
+            "Parent": group.parent().unwrap_or_default(),
             "Comment": config.comment.clone().or_else(|| last_comment(config)).unwrap_or_default(),
             "Created": text(&config.created),
             "DockerVersion": text(&config.docker_version),
@@ -281,7 +368,7 @@ fn summary(
         "Created": seconds(config.created.as_ref()),
         "Id": group.target.digest,
         "Labels": if labels.is_empty() { Value::Null } else { json!(labels) },
-        "ParentId": "",
+        "ParentId": group.parent().unwrap_or_default(),
         "Descriptor": descriptor_json(&group.target),
         "RepoDigests": group.digests(),
         "RepoTags": tags,
@@ -329,6 +416,31 @@ fn shown_config(config: &ImageConfig) -> Value {
     Value::Object(shown)
 }
 
+/// The `until` filter in seconds: a time, or a duration back from now.
+pub(super) fn until(filters: &Filters) -> ApiResult<Option<i64>> {
+    let Some(text) = filters.values("until").first() else {
+        return Ok(None);
+    };
+    if let Ok(time) = crate::event::parse_time(text) {
+        return Ok(Some(time / 1_000_000_000));
+    }
+    let bad = || ApiError::bad_request(format!("invalid time {text:?}"));
+    let (mut seconds, mut rest) = (0i64, text.as_str());
+    while !rest.is_empty() {
+        let end = rest.find(|c: char| !c.is_ascii_digit()).ok_or_else(bad)?;
+        let number: i64 = rest[..end].parse().map_err(|_| bad())?;
+        let unit = match rest.as_bytes()[end] {
+            b's' => 1,
+            b'm' => 60,
+            b'h' => 3600,
+            _ => return Err(bad()),
+        };
+        seconds = seconds.saturating_add(number.saturating_mul(unit));
+        rest = &rest[end + 1..];
+    }
+    Ok(Some(chrono::Utc::now().timestamp() - seconds))
+}
+
 /// Docker's `reference` filter: a glob over the familiar name, with or without the tag; `*` stops at slashes.
 fn matches(pattern: &str, tag: &str) -> bool {
     let name = tag.rsplit_once(':').map_or(tag, |(name, _)| name);
@@ -350,7 +462,10 @@ fn glob(pattern: &[u8], text: &[u8]) -> bool {
 
 /// The part of `docker system df` that images have: the list and the bytes of all content.
 pub async fn disk_usage(daemon: &Daemon) -> ApiResult<(Vec<Value>, i64)> {
-    let images = daemon.images.list(daemon, &Filters::default()).await?;
+    let images = daemon
+        .images
+        .list(daemon, &Filters::default(), true, false)
+        .await?;
     let total = images
         .iter()
         .filter_map(|image| image["Size"].as_i64())
@@ -396,6 +511,7 @@ mod tests {
                 ..Default::default()
             },
             updated: None,
+            labels: Default::default(),
         };
         let dangling = format!("{}@sha256:{}", super::super::DANGLING, "a".repeat(64));
         let groups = group(vec![

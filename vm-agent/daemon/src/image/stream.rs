@@ -21,9 +21,10 @@ use crate::supervisor::Supervisor;
 use crate::supervisor::api::StreamInit;
 use crate::supervisor::api::types::transfer::{Data, WindowUpdate};
 
-/// One chunk at most, and what may be under way: containerd's own numbers.
+/// One chunk at most: containerd's own number.
 const CHUNK: usize = 32 * 1024;
-const WINDOW: i32 = 2 * CHUNK as i32;
+/// What may be under way to us. containerd's client allows 64 KiB; more saves waiting for each round.
+const WINDOW: i32 = 1 << 20;
 /// Zero bytes that end a tar archive.
 const END_MARK: usize = 1024;
 /// What a finished transfer sent is on its way at most this long.
@@ -137,7 +138,7 @@ impl TransferStream {
             let (mut owed, mut zeroes, mut finished) = (WINDOW, 0, false);
             let mut failure = None;
             loop {
-                if owed >= CHUNK as i32 {
+                if owed >= WINDOW / 4 {
                     self.send(&WindowUpdate { update: owed }).await;
                     owed = 0;
                 }

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use reqwest::header::{ACCEPT, AUTHORIZATION, RANGE, WWW_AUTHENTICATE};
+use reqwest::header::{
+    ACCEPT, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, LOCATION, RANGE, WWW_AUTHENTICATE,
+};
 use reqwest::{Method, Response, StatusCode};
 use tokio::sync::Mutex;
 
@@ -20,8 +22,33 @@ const MANIFESTS: &str = "application/vnd.docker.distribution.manifest.v2+json, \
 pub const MANIFEST_LIMIT: usize = 8 * 1024 * 1024;
 const ATTEMPTS: u32 = 5;
 
+/// What a repository is opened for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    Pull,
+    Push,
+}
+
+impl Access {
+    fn word(self) -> &'static str {
+        match self {
+            Access::Pull => "pull",
+            Access::Push => "push",
+        }
+    }
+}
+
+/// The registry's answer to a new blob.
+pub enum Upload {
+    /// It had the blob in another repository.
+    Mounted,
+    /// Where the blob is to be sent.
+    At(reqwest::Url),
+}
+
 pub struct Registry {
     http: reqwest::Client,
+    access: Access,
     base: String,
     host: String,
     scope: String,
@@ -53,6 +80,7 @@ pub fn reason(error: &reqwest::Error) -> String {
 impl Registry {
     pub fn open(
         reference: &Reference,
+        access: Access,
         default_scheme: &str,
         headers: Vec<(String, String)>,
         source: Option<Arc<dyn CredentialSource>>,
@@ -73,13 +101,17 @@ impl Registry {
         };
         Ok(Self {
             http,
+            access,
             base: format!(
                 "{scheme}://{}/v2/{}",
                 reference.api_host(),
                 reference.repository
             ),
             host: reference.host.clone(),
-            scope: format!("repository:{}:pull", reference.repository),
+            scope: match access {
+                Access::Pull => format!("repository:{}:pull", reference.repository),
+                Access::Push => format!("repository:{}:pull,push", reference.repository),
+            },
             headers,
             source,
             authorization: Mutex::default(),
@@ -88,6 +120,16 @@ impl Registry {
 
     /// Sends until an answer comes that is neither a passing failure nor a challenge that we can meet.
     async fn send(&self, method: Method, url: &str, extra: &[(&str, String)]) -> Result<Response> {
+        self.send_bytes(method, url, extra, None).await
+    }
+
+    async fn send_bytes(
+        &self,
+        method: Method,
+        url: &str,
+        extra: &[(&str, String)],
+        body: Option<&bytes::Bytes>,
+    ) -> Result<Response> {
         let mut challenged = false;
         let mut attempt = 1;
         loop {
@@ -100,6 +142,9 @@ impl Registry {
             }
             if let Some(authorization) = self.authorization.lock().await.as_ref() {
                 request = request.header(AUTHORIZATION, authorization);
+            }
+            if let Some(body) = body {
+                request = request.body(body.clone());
             }
             let answer = match request.send().await {
                 Ok(answer) => answer,
@@ -172,8 +217,9 @@ impl Registry {
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Error::Shim {
                 code: tonic::Code::PermissionDenied,
                 message: format!(
-                    "{what}: pull access denied, repository does not exist or may require authorization: \
-                     unexpected status from request to {url}: {status}"
+                    "{what}: {} access denied, repository does not exist or may require authorization: \
+                     unexpected status from request to {url}: {status}",
+                    self.access.word()
                 ),
             },
             _ => Error::Unavailable(format!("unexpected status from request to {url}: {status}")),
@@ -244,5 +290,80 @@ impl Registry {
             0
         };
         Ok((answer, start))
+    }
+
+    /// Whether the repository has a blob.
+    pub async fn has_blob(&self, digest: &Digest) -> Result<bool> {
+        let url = format!("{}/blobs/{digest}", self.base);
+        let answer = self.send(Method::HEAD, &url, &[]).await?;
+        if answer.status() == StatusCode::NOT_FOUND {
+            return Ok(false);
+        }
+        self.check(answer, &format!("content {digest}"))?;
+        Ok(true)
+    }
+
+    /// Asks for a place for a blob, or for the same blob of another repository of this registry.
+    pub async fn begin_upload(&self, digest: &Digest, origin: Option<&str>) -> Result<Upload> {
+        let mut url = format!("{}/blobs/uploads/", self.base);
+        if let Some(origin) = origin {
+            url = format!("{url}?mount={digest}&from={origin}");
+        }
+        let empty = [(CONTENT_LENGTH.as_str(), "0".to_owned())];
+        let answer = self.send(Method::POST, &url, &empty).await?;
+        let answer = self.check(answer, &format!("content {digest}"))?;
+        if origin.is_some() && answer.status() == StatusCode::CREATED {
+            return Ok(Upload::Mounted);
+        }
+        let location = answer.headers().get(LOCATION).and_then(|v| v.to_str().ok());
+        let location = location
+            .ok_or_else(|| Error::Unavailable(format!("answer from {url} without a location")))?;
+        let place = answer.url().join(location);
+        let place = place.map_err(|e| Error::Unavailable(format!("location {location:?}: {e}")))?;
+        Ok(Upload::At(place))
+    }
+
+    /// Sends a whole blob. Cannot be repeated from here: the body is gone once it was sent.
+    pub async fn finish_upload(
+        &self,
+        place: &reqwest::Url,
+        digest: &Digest,
+        body: reqwest::Body,
+        size: u64,
+    ) -> Result<()> {
+        let mut url = place.clone();
+        url.query_pairs_mut().append_pair("digest", digest.as_str());
+        let mut request = self
+            .http
+            .put(url)
+            .header(CONTENT_LENGTH, size)
+            .header(CONTENT_TYPE, "application/octet-stream");
+        // Another host (a store that the registry sends us to) must not learn the credentials.
+        let own = reqwest::Url::parse(&self.base).ok();
+        let is_own = own.is_some_and(|own| own.origin() == place.origin());
+        if let Some(authorization) = self.authorization.lock().await.as_ref().filter(|_| is_own) {
+            request = request.header(AUTHORIZATION, authorization);
+        }
+        let answer = request.body(body).send().await.map_err(|error| {
+            Error::Unavailable(format!(
+                "failed to do request: Put {:?}: {}",
+                place.as_str(),
+                reason(&error)
+            ))
+        })?;
+        self.check(answer, &format!("content {digest}"))?;
+        Ok(())
+    }
+
+    /// Stores a manifest under a tag or its digest.
+    pub async fn put_manifest(&self, object: &str, media_type: &str, bytes: Vec<u8>) -> Result<()> {
+        let url = format!("{}/manifests/{object}", self.base);
+        let kind = [(CONTENT_TYPE.as_str(), media_type.to_owned())];
+        let body = bytes::Bytes::from(bytes);
+        let answer = self
+            .send_bytes(Method::PUT, &url, &kind, Some(&body))
+            .await?;
+        self.check(answer, &format!("manifest {object}"))?;
+        Ok(())
     }
 }

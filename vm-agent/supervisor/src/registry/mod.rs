@@ -5,4 +5,4 @@ mod client;
 pub mod reference;
 
 pub use auth::{CredentialSource, Credentials};
-pub use client::Registry;
+pub use client::{Access, Registry, Upload};

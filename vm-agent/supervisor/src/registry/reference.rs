@@ -96,6 +96,22 @@ pub fn normalize(name: &str) -> String {
     }
 }
 
+/// The short form of [`normalize`]'s names, as people write them.
+pub fn familiar(reference: &Reference) -> String {
+    let repository = match reference.host.as_str() {
+        "docker.io" => reference
+            .repository
+            .strip_prefix("library/")
+            .unwrap_or(&reference.repository)
+            .to_owned(),
+        host => format!("{host}/{}", reference.repository),
+    };
+    match &reference.tag {
+        Some(tag) => format!("{repository}:{tag}"),
+        None => repository,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

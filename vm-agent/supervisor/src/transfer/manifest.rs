@@ -50,7 +50,8 @@ impl Link {
         }
     }
 
-    fn is_for(&self, platform: &Platform) -> bool {
+    /// Whether this is for a platform; what does not say so is for any.
+    pub fn is_for(&self, platform: &Platform) -> bool {
         let Some(own) = &self.platform else {
             return true;
         };

@@ -2,12 +2,15 @@
 
 mod client_stream;
 mod credentials;
+mod export;
 mod fetch;
 mod import;
 mod manifest;
 mod names;
 mod progress;
 mod pull;
+mod push;
 pub mod service;
 mod stage;
+mod tree;
 mod unpack;

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use longshore_supervisor_api::types::transfer::ImageStore;
 
 pub const NAME_ANNOTATION: &str = "io.containerd.image.name";
-const TAG_ANNOTATION: &str = "org.opencontainers.image.ref.name";
+pub const TAG_ANNOTATION: &str = "org.opencontainers.image.ref.name";
 
 /// The names of one imported manifest: from its annotations, as the client's references allow.
 pub fn imported(

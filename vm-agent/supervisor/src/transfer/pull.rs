@@ -18,7 +18,7 @@ use crate::core::{Core, Labels};
 use crate::digest::{Digest, chain_ids};
 use crate::error::{Error, Result, blocking};
 use crate::registry::reference::Reference;
-use crate::registry::{CredentialSource, Registry};
+use crate::registry::{Access, CredentialSource, Registry};
 use crate::request::Scope;
 use crate::services::introspection::platform;
 
@@ -78,6 +78,7 @@ pub async fn pull(
     };
     let registry = Registry::open(
         &reference,
+        Access::Pull,
         &resolver.default_scheme,
         resolver.headers.into_iter().collect(),
         credentials,

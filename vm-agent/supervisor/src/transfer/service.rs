@@ -4,13 +4,15 @@ use std::sync::Arc;
 
 use longshore_supervisor_api::server::transfer::Transfer;
 use longshore_supervisor_api::services::v1::{Image, TransferRequest};
-use longshore_supervisor_api::types::transfer::{ImageImportStream, ImageStore, OciRegistry};
+use longshore_supervisor_api::types::transfer::{
+    ImageExportStream, ImageImportStream, ImageStore, OciRegistry,
+};
 use prost_types::Any;
 use tonic::{Request, Response, Status};
 use tracing::Instrument;
 
 use super::progress::Progress;
-use super::{import, pull};
+use super::{export, import, pull, push};
 use crate::core::Core;
 use crate::error::{Error, Result};
 use crate::request::Scope;
@@ -81,6 +83,20 @@ async fn transfer(
         (Kind::ImportStream, Kind::Store) => {
             let source: ImageImportStream = from_any(&source)?;
             import::import(core, scope, source, from_any(&destination)?, progress).await
+        }
+        (Kind::Store, Kind::Registry) => {
+            push::push(
+                core,
+                scope,
+                from_any(&source)?,
+                registry(&destination)?,
+                progress,
+            )
+            .await
+        }
+        (Kind::Store, Kind::ExportStream) => {
+            let target: ImageExportStream = from_any(&destination)?;
+            export::export(core, scope, from_any(&source)?, target, progress).await
         }
         (Kind::Store, Kind::Store) => {
             tag(&core, &scope, from_any(&source)?, from_any(&destination)?).await

@@ -1,0 +1,82 @@
+//! Debian's docker-registry for tests that pull and push.
+
+#![allow(dead_code)] // each test binary uses its part
+
+use super::{eventually, expect_success, finish, image_archive};
+use std::process::{Child, Command, Stdio};
+
+/// docker-registry on loopback, with storage of its own.
+pub struct Registry {
+    child: Child,
+    pub port: u16,
+    _storage: tempfile::TempDir,
+}
+
+impl Registry {
+    pub fn start() -> Self {
+        Self::start_with(None)
+    }
+
+    /// `users`: an htpasswd file (bcrypt) whose users alone are let in.
+    pub fn start_with(users: Option<&str>) -> Self {
+        let storage = tempfile::tempdir().expect("a folder");
+        let port = std::net::TcpListener::bind(("127.0.0.1", 0))
+            .expect("bind")
+            .local_addr()
+            .expect("an address")
+            .port();
+        let configuration = storage.path().join("config.yml");
+        let text = format!(
+            "version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {}}}, delete: {{enabled: true}}}}\nhttp: {{addr: \"127.0.0.1:{port}\"}}\n",
+            storage.path().join("data").display()
+        );
+        let text = match users {
+            None => text,
+            Some(users) => {
+                let file = storage.path().join("users");
+                std::fs::write(&file, users).expect("write");
+                let path = file.display();
+                format!("{text}auth: {{htpasswd: {{realm: test, path: {path}}}}}\n")
+            }
+        };
+        std::fs::write(&configuration, text).expect("write");
+        let child = Command::new("docker-registry")
+            .arg("serve")
+            .arg(&configuration)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("docker-registry");
+        eventually("the registry listens", || {
+            std::net::TcpStream::connect(("127.0.0.1", port)).is_ok()
+        });
+        Self {
+            child,
+            port,
+            _storage: storage,
+        }
+    }
+
+    /// Puts an archive of scripts/images in, and gives the digest of its manifest.
+    pub fn push(&self, name: &str) -> String {
+        let source = format!("docker-archive:{}", image_archive(name).display());
+        let target = format!("docker://127.0.0.1:{}/{name}:1", self.port);
+        let digest = self._storage.path().join("digest");
+        let mut copy = Command::new("skopeo");
+        copy.args(["copy", "--quiet", "--dest-tls-verify=false", "--digestfile"])
+            .arg(&digest)
+            .args([&source, &target]);
+        expect_success(&finish(copy, "skopeo copy"), "skopeo copy");
+        std::fs::read_to_string(digest)
+            .expect("the digest")
+            .trim()
+            .to_owned()
+    }
+}
+
+impl Drop for Registry {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
