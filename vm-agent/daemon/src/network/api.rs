@@ -166,24 +166,27 @@ async fn connect(
     mut request: ApiRequest,
 ) -> ApiResult<ApiResponse> {
     let body: ConnectRequest = request.json().await?;
-    let container: Arc<Container> = daemon.containers.get(&body.container)?;
     let network = daemon.networks.find(&name)?;
-    if !network.is_bridge() {
-        return Err(ApiError::forbidden(format!(
-            "container cannot be connected to {} network",
-            network.name
-        )));
+    let entry = daemon.containers.entry(&body.container)?;
+    let _operation = entry.operation.lock().await;
+    let container = entry.now();
+    check_change(&container, &network)?;
+    if container.running {
+        let names = [container.name.as_str(), &container.config.hostname];
+        daemon
+            .networks
+            .connect(&container.id, &names, &network, &body.endpoint_config)
+            .await?;
     }
-    if !container.running {
-        return Err(ApiError::not_implemented(
-            "a stopped container cannot change networks yet; start it first",
-        ));
-    }
-    let names = [container.name.as_str()];
-    daemon
-        .networks
-        .connect(&container.id, &names, &network, &body.endpoint_config)
-        .await?;
+    let settings = serde_json::to_value(&body.endpoint_config)?;
+    daemon.containers.change_fixed(&entry, |fixed| {
+        if is_first(&container, &network) {
+            fixed.left_first_network = false;
+        }
+        let ends = &mut fixed.networking.endpoints_config;
+        ends.retain(|known, _| !names(&network, known));
+        ends.insert(network.name.clone(), settings);
+    })?;
     Ok(empty(StatusCode::OK))
 }
 
@@ -194,12 +197,60 @@ async fn disconnect(
 ) -> ApiResult<ApiResponse> {
     let body: DisconnectRequest = request.json().await?;
     let network = daemon.networks.find(&name)?;
-    let container = daemon.containers.get(&body.container)?;
+    let entry = daemon.containers.entry(&body.container)?;
+    let _operation = entry.operation.lock().await;
+    let container = entry.now();
+    check_change(&container, &network)?;
+    let ends = &container.networking.endpoints_config;
+    let asked = ends.keys().any(|known| names(&network, known));
+    let first = is_first(&container, &network) && !container.left_first_network;
     if container.running {
         let done = daemon.networks.disconnect(&container.id, &network).await;
         if !body.force {
             done?;
         }
+    } else if !asked && !first && !body.force {
+        return Err(ApiError::forbidden(format!(
+            "container {} is not connected to network {}",
+            container.id, network.name
+        )));
     }
+    daemon.containers.change_fixed(&entry, |fixed| {
+        fixed.left_first_network |= first;
+        let ends = &mut fixed.networking.endpoints_config;
+        ends.retain(|known, _| !names(&network, known));
+    })?;
     Ok(empty(StatusCode::OK))
+}
+
+/// Whether `known`, as a client wrote it, is this network.
+fn names(network: &Network, known: &str) -> bool {
+    let known = if known == "default" { "bridge" } else { known };
+    known == network.name || known == network.id
+}
+
+/// Whether the container's mode names this network.
+fn is_first(container: &Container, network: &Network) -> bool {
+    names(network, &container.host_config.network_mode)
+}
+
+/// Docker's refusals for containers without networks of their own, and for networks without ends.
+fn check_change(container: &Container, network: &Network) -> ApiResult<()> {
+    let mode = container.host_config.network_mode.as_str();
+    if mode.starts_with("container:") {
+        return Err(ApiError::bad_request(
+            "container sharing network namespace with another container or host cannot be connected to any other network",
+        ));
+    }
+    if mode == "host" || network.driver == "host" {
+        return Err(ApiError::bad_request(
+            "container cannot be disconnected from host network or connected to host network",
+        ));
+    }
+    if mode == "none" || network.driver == "null" {
+        return Err(ApiError::bad_request(
+            "container cannot be connected to multiple networks with one of the networks in private (none) mode",
+        ));
+    }
+    Ok(())
 }

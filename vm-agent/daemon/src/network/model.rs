@@ -89,6 +89,8 @@ pub struct ContainerNetworkRequest {
     pub domainname: String,
     /// `HostConfig.NetworkMode`: `default`, `bridge`, `none`, `host`, `container:ID` or a network's name or id.
     pub mode: String,
+    /// Disconnected from the network of the mode.
+    pub left_first: bool,
     /// `NetworkingConfig.EndpointsConfig`, by network name or id.
     pub endpoints: BTreeMap<String, EndpointSettings>,
     /// `ExposedPorts` of image and container: `80/tcp`.
