@@ -96,7 +96,11 @@ class Engine:
 
     def says(self, method, path, body=None, **options):
         """What a request is answered, as an observation: status, then message or shape."""
-        return observation(self.call(method, path, body, **options))
+        answer = self.call(method, path, body, **options)
+        if answer.status == 201 and path.endswith("/create"):
+            made = answer.json.get("Id") or answer.json["Name"]
+            self.later("DELETE", f"{path.removesuffix('/create')}/{made}?force=1&v=1")
+        return observation(answer)
 
     def must(self, method, path, body=None, **options):
         answer = self.call(method, path, body, **options)

@@ -77,14 +77,9 @@ impl Filters {
             [value] => match value.as_str() {
                 "1" | "true" | "True" => Ok(Some(true)),
                 "0" | "false" | "False" => Ok(Some(false)),
-                other => Err(ApiError::bad_request(format!(
-                    "invalid filter '{name}=[{other}]'"
-                ))),
+                _ => Err(not_boolean(name)),
             },
-            several => Err(ApiError::bad_request(format!(
-                "invalid filter '{name}=[{}]'",
-                several.join(" ")
-            ))),
+            _ => Err(not_boolean(name)),
         }
     }
 
@@ -96,6 +91,61 @@ impl Filters {
         };
         self.values("label").iter().all(holds) && !self.values("label!").iter().any(holds)
     }
+}
+
+/// The `until` filter, in nanoseconds of the epoch: a duration back from now (`1h30m`), seconds, RFC 3339 or a date.
+pub fn moment(text: &str) -> ApiResult<i64> {
+    let invalid = || {
+        ApiError::bad_request(format!(
+            "failed to parse value as time or duration: {text:?}"
+        ))
+    };
+    if let Some(back) = duration(text) {
+        let now = chrono::Utc::now().timestamp_nanos_opt();
+        return now
+            .and_then(|now| now.checked_sub(back))
+            .ok_or_else(invalid);
+    }
+    if let Ok(time) = chrono::DateTime::parse_from_rfc3339(text) {
+        return time.timestamp_nanos_opt().ok_or_else(invalid);
+    }
+    if let Ok(date) = text.parse::<chrono::NaiveDate>() {
+        let midnight = date.and_time(chrono::NaiveTime::MIN).and_utc();
+        return midnight.timestamp_nanos_opt().ok_or_else(invalid);
+    }
+    crate::event::parse_time(text).map_err(|_| invalid())
+}
+
+/// Go's durations, in nanoseconds: `1h30m`, `1.5s`, `300ms`.
+fn duration(text: &str) -> Option<i64> {
+    let (mut rest, mut total) = (text, 0.0);
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
+        let (number, tail) = rest.split_at(digits);
+        let unit = tail
+            .find(|c: char| c.is_ascii_digit())
+            .unwrap_or(tail.len());
+        let (unit, tail) = tail.split_at(unit);
+        let scale = match unit {
+            "ns" => 1.0,
+            "us" | "µs" => 1e3,
+            "ms" => 1e6,
+            "s" => 1e9,
+            "m" => 60e9,
+            "h" => 3600e9,
+            _ => return None,
+        };
+        total += number.parse::<f64>().ok()? * scale;
+        rest = tail;
+    }
+    // Longer than an i64 can say: as good as for ever.
+    (!text.is_empty()).then_some(total as i64)
+}
+
+fn not_boolean(name: &str) -> ApiError {
+    ApiError::bad_request(format!(
+        "invalid value for filter '{name}', must be \"true\" (or \"1\"), or \"false\" (or \"0\")"
+    ))
 }
 
 #[cfg(test)]
@@ -123,6 +173,20 @@ mod tests {
         }
         assert!(Filters::parse(Some("[]")).is_err());
         assert!(Filters::parse(None).unwrap().is_empty());
+    }
+
+    #[test]
+    fn moments_come_in_four_forms() {
+        let now = chrono::Utc::now().timestamp_nanos_opt().unwrap();
+        let back = now - moment("1h30m").unwrap();
+        assert!((5400e9 - 1e9..5400e9 + 1e9).contains(&(back as f64).abs()));
+        assert_eq!(moment("12.5").unwrap(), 12_500_000_000);
+        assert_eq!(moment("1970-01-02").unwrap(), 86_400_000_000_000);
+        assert_eq!(moment("1970-01-01T00:00:01Z").unwrap(), 1_000_000_000);
+        assert_eq!(
+            moment("nonsense").unwrap_err().message,
+            "failed to parse value as time or duration: \"nonsense\""
+        );
     }
 
     #[test]

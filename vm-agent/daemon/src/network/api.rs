@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::definitions::CreateNetwork;
 use super::model::{EndpointSettings, Network, null_default};
-use crate::container::Container;
+use crate::container::{Container, Entry};
 use crate::error::{ApiError, ApiResult};
 use crate::filter::Filters;
 use crate::http_message::{self, ApiRequest, ApiResponse, empty, ok_json};
@@ -81,6 +81,15 @@ fn list(daemon: &Daemon, request: &ApiRequest) -> ApiResult<ApiResponse> {
     let filters = request.filters()?;
     filters.allow(&["dangling", "driver", "id", "label", "name", "scope", "type"])?;
     let dangling = filters.boolean("dangling")?;
+    if let Some(kind) = filters
+        .values("type")
+        .iter()
+        .find(|kind| !matches!(kind.as_str(), "builtin" | "custom"))
+    {
+        return Err(ApiError::internal(format!(
+            "invalid filter: 'type'='{kind}'"
+        )));
+    }
     let networks: Vec<Network> = daemon.networks.state().networks.values().cloned().collect();
     let shown: Vec<Value> = networks
         .iter()
@@ -122,8 +131,14 @@ async fn prune(daemon: Arc<Daemon>, request: ApiRequest) -> ApiResult<ApiRespons
     let filters = request.filters()?;
     filters.allow(&["label", "label!", "until"])?;
     let networks: Vec<Network> = daemon.networks.state().networks.values().cloned().collect();
+    let until = filters
+        .values("until")
+        .first()
+        .map(|text| crate::filter::moment(text))
+        .transpose()?;
     let wanted = networks.iter().filter(|network| {
         !network.is_predefined()
+            && until.is_none_or(|until| network.created_before(until))
             && !daemon.networks.is_used(network)
             && filters.labels(&network.labels)
     });
@@ -134,6 +149,7 @@ async fn prune(daemon: Arc<Daemon>, request: ApiRequest) -> ApiResult<ApiRespons
             Err(error) => tracing::warn!(%error, network = network.name, "pruning a network"),
         }
     }
+    daemon.networks.publish_prune();
     let deleted = if deleted.is_empty() {
         Value::Null
     } else {
@@ -166,8 +182,8 @@ async fn connect(
     mut request: ApiRequest,
 ) -> ApiResult<ApiResponse> {
     let body: ConnectRequest = request.json().await?;
+    let entry = find_container(&daemon, &body.container)?;
     let network = daemon.networks.find(&name)?;
-    let entry = daemon.containers.entry(&body.container)?;
     let _operation = entry.operation.lock().await;
     let container = entry.now();
     check_change(&container, &network)?;
@@ -196,8 +212,17 @@ async fn disconnect(
     mut request: ApiRequest,
 ) -> ApiResult<ApiResponse> {
     let body: DisconnectRequest = request.json().await?;
+    let entry = match find_container(&daemon, &body.container) {
+        Err(_) if body.force => {
+            daemon.networks.find(&name)?;
+            return Err(ApiError::not_found(format!(
+                "endpoint {} not found",
+                body.container
+            )));
+        }
+        found => found?,
+    };
     let network = daemon.networks.find(&name)?;
-    let entry = daemon.containers.entry(&body.container)?;
     let _operation = entry.operation.lock().await;
     let container = entry.now();
     check_change(&container, &network)?;
@@ -221,6 +246,13 @@ async fn disconnect(
         ends.retain(|known, _| !names(&network, known));
     })?;
     Ok(empty(StatusCode::OK))
+}
+
+fn find_container(daemon: &Daemon, reference: &str) -> ApiResult<Arc<Entry>> {
+    match reference {
+        "" => Err(ApiError::bad_request("invalid name or ID supplied: \"\"")),
+        reference => daemon.containers.entry(reference),
+    }
 }
 
 /// Whether `known`, as a client wrote it, is this network.
