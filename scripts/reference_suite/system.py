@@ -169,7 +169,7 @@ def _(e):
 SWARM = (
     ("swarm", "GET", "/swarm"),
     ("swarm-leave", "POST", "/swarm/leave"),
-    ("swarm-update", "POST", "/swarm/update", {}, {"version": 1}),
+    ("swarm-update", "POST", "/swarm/update?version=1", {}),
     ("swarm-update-without-version", "POST", "/swarm/update", {}),
     ("swarm-unlockkey", "GET", "/swarm/unlockkey"),
     ("swarm-unlock", "POST", "/swarm/unlock", {"UnlockKey": "x"}),
@@ -178,11 +178,11 @@ SWARM = (
     ("nodes", "GET", "/nodes"),
     ("node", "GET", "/nodes/x"),
     ("node-remove", "DELETE", "/nodes/x"),
-    ("node-update", "POST", "/nodes/x/update", {}, {"version": 1}),
+    ("node-update", "POST", "/nodes/x/update?version=1", {}),
     ("services", "GET", "/services"),
     ("service", "GET", "/services/x"),
     ("service-create", "POST", "/services/create", {}),
-    ("service-update", "POST", "/services/x/update", {}, {"version": 1}),
+    ("service-update", "POST", "/services/x/update?version=1", {}),
     ("service-remove", "DELETE", "/services/x"),
     ("service-logs", "GET", "/services/x/logs", None, {"stdout": 1}),
     ("tasks", "GET", "/tasks"),
@@ -192,12 +192,12 @@ SWARM = (
     ("secret", "GET", "/secrets/x"),
     ("secret-create", "POST", "/secrets/create", {}),
     ("secret-remove", "DELETE", "/secrets/x"),
-    ("secret-update", "POST", "/secrets/x/update", {}, {"version": 1}),
+    ("secret-update", "POST", "/secrets/x/update?version=1", {}),
     ("configs", "GET", "/configs"),
     ("config", "GET", "/configs/x"),
     ("config-create", "POST", "/configs/create", {}),
     ("config-remove", "DELETE", "/configs/x"),
-    ("config-update", "POST", "/configs/x/update", {}, {"version": 1}),
+    ("config-update", "POST", "/configs/x/update?version=1", {}),
 )
 requests("swarm", *SWARM)
 

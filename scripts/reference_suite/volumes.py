@@ -22,7 +22,7 @@ requests(
     ("list-broken-filters", "GET", "/volumes", None, {"filters": "nonsense"}),
     ("prune-bad-filter", "POST", "/volumes/prune", None, {"filters": {"nonsense": ["a"]}}),
     ("prune-bad-all", "POST", "/volumes/prune", None, {"filters": {"all": ["maybe"]}}),
-    ("update-without-swarm", "PUT", "/volumes/nonsense", {"Spec": {}}, {"version": 1}),
+    ("update-without-swarm", "PUT", "/volumes/nonsense?version=1", {"Spec": {}}),
     ("update-without-version", "PUT", "/volumes/nonsense", {}),
 )
 

@@ -246,6 +246,10 @@ impl From<ApiError> for ApiResponse {
         if error.status == StatusCode::NOT_MODIFIED {
             return empty(error.status);
         }
+        if error.plain {
+            let text = error.message + "\n";
+            return bytes(error.status, "text/plain; charset=utf-8", text);
+        }
         let body = serde_json::json!({ "message": error.message }).to_string() + "\n";
         bytes(error.status, "application/json", body)
     }

@@ -30,8 +30,23 @@ pub fn route(daemon: Arc<Daemon>, request: ApiRequest) -> Routed {
         ("POST", ["swarm", "leave"]) => {
             handle(async { Err(ApiError::unavailable("This node is not part of a swarm")) })
         }
-        ("POST", ["swarm", "init" | "join"]) => {
-            handle(async { Err(ApiError::not_implemented("this engine has no swarm")) })
+        ("POST", ["swarm", action @ ("init" | "join")]) => {
+            let joins = *action == "join";
+            handle(swarm(request, joins))
+        }
+        ("POST", ["swarm", "update"]) => {
+            handle(async move { Err(swarm_version(&request, "swarm")) })
+        }
+        (
+            "POST",
+            [
+                kind @ ("nodes" | "services" | "secrets" | "configs"),
+                _,
+                "update",
+            ],
+        ) => {
+            let kind = kind.trim_end_matches('s').to_owned();
+            handle(async move { Err(swarm_version(&request, &kind)) })
         }
         (
             _,
@@ -41,6 +56,29 @@ pub fn route(daemon: Arc<Daemon>, request: ApiRequest) -> Routed {
             ],
         ) => handle(async { Err(ApiError::unavailable(NO_SWARM)) }),
         _ => Routed::NotMine(request),
+    }
+}
+
+/// This engine joins and makes no swarm; what is wrong with the request is told first, as Docker does.
+async fn swarm(mut request: ApiRequest, joins: bool) -> ApiResult<ApiResponse> {
+    let body: Value = request.json().await?;
+    let address = body["ListenAddr"].as_str().unwrap_or_default();
+    if joins && address.is_empty() {
+        return Err(ApiError::bad_request(
+            "invalid ListenAddr \"\": invalid empty address",
+        ));
+    }
+    Err(ApiError::not_implemented("this engine has no swarm"))
+}
+
+/// Updates name the version that they were made from; without a swarm that is all that can be wrong with them.
+fn swarm_version(request: &ApiRequest, kind: &str) -> ApiError {
+    let version = request.query.get("version").unwrap_or_default();
+    match version.parse::<u64>() {
+        Ok(_) => ApiError::unavailable(NO_SWARM),
+        Err(_) => ApiError::bad_request(format!(
+            "invalid {kind} version '{version}': strconv.ParseUint: parsing {version:?}: invalid syntax"
+        )),
     }
 }
 

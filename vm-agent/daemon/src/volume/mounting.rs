@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
@@ -202,7 +202,7 @@ fn is_mounted(target: &Path) -> io::Result<bool> {
     let target = std::fs::canonicalize(target)?;
     // proc(5): the fifth field is the mount point.
     let mut places = table.lines().filter_map(|line| line.split(' ').nth(4));
-    Ok(places.any(|place| PathBuf::from(place) == target))
+    Ok(places.any(|place| target == Path::new(place)))
 }
 
 #[cfg(test)]
