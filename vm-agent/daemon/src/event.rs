@@ -336,22 +336,7 @@ fn matches(event: &Event, filters: &Filters) -> bool {
 /// `GET /events`.
 pub async fn serve(daemon: Arc<Daemon>, request: ApiRequest) -> ApiResult<ApiResponse> {
     let filters = request.filters()?;
-    filters.allow(&[
-        "config",
-        "container",
-        "daemon",
-        "event",
-        "image",
-        "label",
-        "network",
-        "node",
-        "plugin",
-        "scope",
-        "secret",
-        "service",
-        "type",
-        "volume",
-    ])?;
+    // Docker ignores filters that it does not know here.
     let since = request
         .query
         .non_empty("since")
@@ -365,9 +350,12 @@ pub async fn serve(daemon: Arc<Daemon>, request: ApiRequest) -> ApiResult<ApiRes
     if let (Some(since), Some(until)) = (since, until)
         && since > until
     {
-        return Err(ApiError::bad_request(
-            "`since` time cannot be after `until` time",
-        ));
+        let text = |name: &str| request.query.get(name).unwrap_or_default().to_owned();
+        return Err(ApiError::bad_request(format!(
+            "`since` time ({}) cannot be after `until` time ({})",
+            text("since"),
+            text("until")
+        )));
     }
     let mut follower = if since.is_some() {
         daemon.events.from_start()

@@ -70,6 +70,12 @@ impl Filters {
         values.is_empty() || values.iter().any(accepts)
     }
 
+    /// `invalid filter 'dangling=[maybe]'`
+    fn invalid(&self, name: &str) -> ApiError {
+        let values = self.values(name).join(" ");
+        ApiError::bad_request(format!("invalid filter '{name}=[{values}]'"))
+    }
+
     /// The boolean filter `name` (`dangling=true`).
     pub fn boolean(&self, name: &str) -> ApiResult<Option<bool>> {
         match self.values(name) {
@@ -77,9 +83,9 @@ impl Filters {
             [value] => match value.as_str() {
                 "1" | "true" | "True" => Ok(Some(true)),
                 "0" | "false" | "False" => Ok(Some(false)),
-                _ => Err(not_boolean(name)),
+                _ => Err(self.invalid(name)),
             },
-            _ => Err(not_boolean(name)),
+            _ => Err(self.invalid(name)),
         }
     }
 
@@ -140,12 +146,6 @@ fn duration(text: &str) -> Option<i64> {
     }
     // Longer than an i64 can say: as good as for ever.
     (!text.is_empty()).then_some(total as i64)
-}
-
-fn not_boolean(name: &str) -> ApiError {
-    ApiError::bad_request(format!(
-        "invalid value for filter '{name}', must be \"true\" (or \"1\"), or \"false\" (or \"0\")"
-    ))
 }
 
 #[cfg(test)]

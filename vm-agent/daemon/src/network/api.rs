@@ -80,7 +80,11 @@ fn inspect(daemon: &Daemon, network: &Network, with_containers: bool) -> Value {
 fn list(daemon: &Daemon, request: &ApiRequest) -> ApiResult<ApiResponse> {
     let filters = request.filters()?;
     filters.allow(&["dangling", "driver", "id", "label", "name", "scope", "type"])?;
-    let dangling = filters.boolean("dangling")?;
+    let dangling = filters.boolean("dangling").map_err(|_| {
+        ApiError::bad_request(
+            "invalid value for filter 'dangling', must be \"true\" (or \"1\"), or \"false\" (or \"0\")",
+        )
+    })?;
     if let Some(kind) = filters
         .values("type")
         .iter()
@@ -119,7 +123,7 @@ fn matches(filters: &Filters, network: &Network) -> bool {
 }
 
 async fn create(daemon: Arc<Daemon>, mut request: ApiRequest) -> ApiResult<ApiResponse> {
-    let body: CreateNetwork = request.json().await?;
+    let body: CreateNetwork = request.json_or_default().await?;
     let network = daemon.networks.create(body).await?;
     http_message::json(
         StatusCode::CREATED,

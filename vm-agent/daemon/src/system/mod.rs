@@ -26,7 +26,14 @@ pub fn route(daemon: Arc<Daemon>, request: ApiRequest) -> Routed {
         ("GET", ["info"]) => handle(async move { ok_json(&info::describe(&daemon).await?) }),
         ("GET", ["system", "df"]) => handle(disk_usage(daemon, request)),
         ("POST", ["auth"]) => handle(auth(request)),
-        ("GET", ["plugins"]) => handle(async { ok_json(&json!([])) }),
+        ("GET", ["plugins"]) => handle(async move {
+            request.filters()?.allow(&["capability", "enabled"])?;
+            ok_json(&json!([]))
+        }),
+        (_, ["plugins", name]) | (_, ["plugins", name, _]) => {
+            let unknown = ApiError::not_found(format!("plugin {name:?} not found"));
+            handle(async { Err(unknown) })
+        }
         ("POST", ["swarm", "leave"]) => {
             handle(async { Err(ApiError::unavailable("This node is not part of a swarm")) })
         }
@@ -119,6 +126,14 @@ async fn auth(mut request: ApiRequest) -> ApiResult<ApiResponse> {
 /// `docker system df`; `type` limits it to some kinds.
 async fn disk_usage(daemon: Arc<Daemon>, request: ApiRequest) -> ApiResult<ApiResponse> {
     let kinds: Vec<&str> = request.query.all("type").collect();
+    if let Some(kind) = kinds
+        .iter()
+        .find(|kind| !matches!(**kind, "container" | "image" | "volume" | "build-cache"))
+    {
+        return Err(ApiError::bad_request(format!(
+            "unknown object type: {kind}"
+        )));
+    }
     let wanted = |kind: &str| kinds.is_empty() || kinds.contains(&kind);
     let (mut images, mut layers) = (Value::Null, 0);
     if wanted("image") {
@@ -138,7 +153,7 @@ async fn disk_usage(daemon: Arc<Daemon>, request: ApiRequest) -> ApiResult<ApiRe
         "Images": images,
         "Containers": containers,
         "Volumes": volumes,
-        "BuildCache": [],
+        "BuildCache": if wanted("build-cache") { json!([]) } else { Value::Null },
     }))
 }
 
