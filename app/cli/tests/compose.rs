@@ -99,6 +99,7 @@ fn number(answer: &str, key: &str) -> u64 {
 }
 
 #[test]
+#[ignore = "long; needs scripts/images redis postgres app compose"]
 fn a_project_of_four_services_lives_through_its_day() {
     let project = Project::prepared(&["compose.yaml"]);
     project.compose(&["up", "--detach"]);
