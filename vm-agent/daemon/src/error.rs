@@ -8,6 +8,8 @@ use std::fmt;
 pub struct ApiError {
     pub status: StatusCode,
     pub message: String,
+    /// Told as text, as clients older than the API's JSON errors expect it.
+    pub plain: bool,
 }
 
 pub type ApiResult<T> = Result<T, ApiError>;
@@ -15,7 +17,11 @@ pub type ApiResult<T> = Result<T, ApiError>;
 impl ApiError {
     pub fn new(status: StatusCode, message: impl Into<String>) -> Self {
         let message = message.into();
-        ApiError { status, message }
+        ApiError {
+            status,
+            message,
+            plain: false,
+        }
     }
 
     /// 304: the thing is already so (`start` of a running container); has no body.
@@ -49,6 +55,12 @@ impl ApiError {
 
     pub fn unavailable(message: impl Into<String>) -> Self {
         ApiError::new(StatusCode::SERVICE_UNAVAILABLE, message)
+    }
+
+    /// The same error, told as text.
+    pub fn as_text(mut self) -> Self {
+        self.plain = true;
+        self
     }
 
     /// The same error with the step that failed before its words.

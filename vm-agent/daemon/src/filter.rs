@@ -72,6 +72,12 @@ impl Filters {
         values.is_empty() || values.iter().any(accepts)
     }
 
+    /// `invalid filter 'dangling=[maybe]'`
+    fn invalid(&self, name: &str) -> ApiError {
+        let values = self.values(name).join(" ");
+        ApiError::bad_request(format!("invalid filter '{name}=[{values}]'"))
+    }
+
     /// The boolean filter `name` (`dangling=true`).
     pub fn boolean(&self, name: &str) -> ApiResult<Option<bool>> {
         match self.values(name) {
@@ -79,14 +85,9 @@ impl Filters {
             [value] => match value.as_str() {
                 "1" | "true" | "True" => Ok(Some(true)),
                 "0" | "false" | "False" => Ok(Some(false)),
-                other => Err(ApiError::bad_request(format!(
-                    "invalid filter '{name}=[{other}]'"
-                ))),
+                _ => Err(self.invalid(name)),
             },
-            several => Err(ApiError::bad_request(format!(
-                "invalid filter '{name}=[{}]'",
-                several.join(" ")
-            ))),
+            _ => Err(self.invalid(name)),
         }
     }
 

@@ -64,17 +64,15 @@ impl ApiRequest {
                 "invalid JSON: got EOF while reading request body",
             ));
         }
-        serde_json::from_slice(&bytes)
-            .map_err(|error| ApiError::bad_request(format!("invalid JSON: {error}")))
+        parse_json(&bytes)
     }
 
-    /// The same, where a missing body means the default.
+    /// The same, where a missing body and `null` mean the default.
     pub async fn json_or_default<T: DeserializeOwned + Default>(&mut self) -> ApiResult<T> {
         let bytes = self.bytes().await?;
-        match bytes.is_empty() {
-            true => Ok(T::default()),
-            false => serde_json::from_slice(&bytes)
-                .map_err(|error| ApiError::bad_request(format!("invalid JSON: {error}"))),
+        match bytes.trim_ascii() {
+            b"" | b"null" => Ok(T::default()),
+            text => parse_json(text),
         }
     }
 
@@ -98,6 +96,53 @@ impl ApiRequest {
 
     pub fn filters(&self) -> ApiResult<Filters> {
         Filters::parse(self.query.get("filters"))
+    }
+}
+
+/// JSON with errors in the words of Go's decoder, as far as they do not name Go's types.
+fn parse_json<T: DeserializeOwned>(text: &[u8]) -> ApiResult<T> {
+    use serde_json::error::Category;
+    serde_json::from_slice(text).map_err(|error| {
+        let why = match error.classify() {
+            Category::Eof => "unexpected EOF".to_owned(),
+            Category::Syntax if error.to_string().starts_with("trailing characters") => {
+                return ApiError::bad_request("unexpected content after JSON");
+            }
+            Category::Syntax => wrong_character(text, &error),
+            _ => error.to_string(),
+        };
+        ApiError::bad_request(format!("invalid JSON: {why}"))
+    })
+}
+
+/// The character that cannot stand where it does; inside a literal, with the one that should.
+fn wrong_character(text: &[u8], error: &serde_json::Error) -> String {
+    let line = text
+        .split(|byte| *byte == b'\n')
+        .nth(error.line().max(1) - 1);
+    let line = line.unwrap_or_default();
+    let at = error.column().saturating_sub(1);
+    for literal in ["null", "true", "false"] {
+        let begins = |start: usize| {
+            let length = at.checked_sub(start).filter(|length| *length > 0)?;
+            let same = literal.as_bytes().get(..length)? == line.get(start..at)?;
+            same.then_some(())?;
+            Some((*line.get(at)?, *literal.as_bytes().get(length)?))
+        };
+        let found = (at.saturating_sub(literal.len())..at).find_map(begins);
+        if let Some((wrong, right)) = found.filter(|(wrong, right)| wrong != right) {
+            return format!(
+                "invalid character '{}' in literal {literal} (expecting '{}')",
+                wrong as char, right as char
+            );
+        }
+    }
+    match line.get(at) {
+        Some(wrong) => format!(
+            "invalid character '{}' looking for beginning of value",
+            *wrong as char
+        ),
+        None => error.to_string(),
     }
 }
 
@@ -246,6 +291,10 @@ impl From<ApiError> for ApiResponse {
         if error.status == StatusCode::NOT_MODIFIED {
             return empty(error.status);
         }
+        if error.plain {
+            let text = error.message + "\n";
+            return bytes(error.status, "text/plain; charset=utf-8", text);
+        }
         let body = serde_json::json!({ "message": error.message }).to_string() + "\n";
         bytes(error.status, "application/json", body)
     }
@@ -264,6 +313,26 @@ mod tests {
         assert_eq!(query.get("f"), Some("x/y z"));
         assert_eq!(query.number::<i64>("t").unwrap(), Some(12));
         assert!(query.number::<i64>("f").is_err());
+    }
+
+    #[test]
+    fn json_is_refused_in_the_words_of_go() {
+        let table = [
+            ("{", "invalid JSON: unexpected EOF"),
+            ("{} {}", "unexpected content after JSON"),
+            (
+                "nonsense",
+                "invalid JSON: invalid character 'o' in literal null (expecting 'u')",
+            ),
+            (
+                "?",
+                "invalid JSON: invalid character '?' looking for beginning of value",
+            ),
+        ];
+        for (text, message) in table {
+            let got = parse_json::<serde_json::Value>(text.as_bytes());
+            assert_eq!(got.unwrap_err().message, message, "{text}");
+        }
     }
 
     #[test]

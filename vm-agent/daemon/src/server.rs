@@ -152,9 +152,9 @@ fn split_version(path: &str) -> ApiResult<(ApiVersion, &str)> {
     else {
         return Ok((MAX_VERSION, path));
     };
-    let parsed = prefix
-        .split_once('.')
-        .and_then(|(major, minor)| Some(ApiVersion(major.parse().ok()?, minor.parse().ok()?)));
+    let (major, minor) = prefix.split_once('.').unwrap_or((prefix, "0"));
+    let numbers = major.parse().ok().zip(minor.parse().ok());
+    let parsed = numbers.map(|(major, minor)| ApiVersion(major, minor));
     let Some(version) = parsed else {
         return Ok((MAX_VERSION, path));
     };
@@ -169,7 +169,8 @@ fn split_version(path: &str) -> ApiResult<(ApiVersion, &str)> {
         return Err(ApiError::bad_request(format!(
             "client version {prefix} is too old. Minimum supported API version is {min_major}.{min_minor}, \
              please upgrade your client to a newer version"
-        )));
+        ))
+        .as_text());
     }
     Ok((version, &path[path.len() - rest.len() - 1..]))
 }

@@ -72,6 +72,7 @@ pub async fn create(
     }
     let name = reserve_name(daemon, name, &id)?;
     let fixed = Fixed {
+        left_first_network: false,
         id: id.clone(),
         name: name.clone(),
         created: chrono::Utc::now(),

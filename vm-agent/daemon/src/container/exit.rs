@@ -110,7 +110,8 @@ pub async fn handle(daemon: &Arc<Daemon>, entry: &Arc<Entry>, exit: Exit) {
                 .await;
             task::delete_record(daemon, &id).await;
         },
-        neighbours::release_network(daemon, &container)
+        neighbours::release_network(daemon, &container),
+        neighbours::unmount_volumes(daemon, &container)
     );
     let ran = before
         .started_at

@@ -124,7 +124,7 @@ pub fn endpoints(daemon: &Daemon, container: &Container) -> EndpointSet {
     }
     let mut set = EndpointSet::default();
     let mode = &container.host_config.network_mode;
-    if !mode.starts_with("container:") {
+    if !mode.starts_with("container:") && !container.left_first_network {
         set.networks
             .insert(mode.clone(), EndpointSettings::default());
     }

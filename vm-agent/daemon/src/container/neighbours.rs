@@ -58,6 +58,7 @@ pub fn network_request(container: &Container, netns: PathBuf) -> ContainerNetwor
         hostname: config.hostname.clone(),
         domainname: config.domainname.clone(),
         mode: host.network_mode.clone(),
+        left_first: container.left_first_network,
         endpoints: endpoints.collect(),
         exposed_ports: config.exposed_ports.keys().cloned().collect(),
         port_bindings: bindings.collect(),
@@ -128,6 +129,38 @@ fn copy_network_files(daemon: &Daemon, peer: &Container, container: &Container) 
 
 pub async fn release_network(daemon: &Daemon, container: &Container) {
     daemon.networks.release(&container.id).await;
+}
+
+/// Mounts the container's volumes that are mounts, and says so.
+pub async fn mount_volumes(daemon: &Daemon, container: &Container) -> ApiResult<()> {
+    for point in volumes(container) {
+        let attributes = [
+            ("container", container.id.as_str()),
+            ("destination", &point.destination),
+            ("driver", &point.driver),
+            ("propagation", &point.propagation),
+            ("read/write", if point.rw { "true" } else { "false" }),
+        ];
+        daemon
+            .volumes
+            .mount(&point.name, &container.id, &attributes)
+            .await?;
+    }
+    Ok(())
+}
+
+/// The other way round, at the container's end.
+pub async fn unmount_volumes(daemon: &Daemon, container: &Container) {
+    for point in volumes(container) {
+        daemon.volumes.unmount(&point.name, &container.id).await;
+    }
+}
+
+/// Of a container that was found running.
+pub async fn hold_volumes(daemon: &Daemon, container: &Container) {
+    for point in volumes(container) {
+        daemon.volumes.holds(&point.name, &container.id).await;
+    }
 }
 
 /// Makes (or finds) a volume; returns its name, and the folder that is bound.

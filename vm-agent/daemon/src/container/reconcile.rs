@@ -94,6 +94,9 @@ async fn settle(
 ) -> bool {
     let containers = &daemon.containers;
     if let Some(process) = process {
+        if container.state.is_running() {
+            neighbours::hold_volumes(daemon, container).await;
+        }
         match process.status() {
             tasks::Status::Running | tasks::Status::Paused => {
                 adopt(daemon, entry, container, process);

@@ -65,6 +65,9 @@ pub struct Fixed {
     pub config: ContainerConfig,
     pub host_config: HostConfig,
     pub networking: NetworkingConfig,
+    /// Disconnected from the network of its mode, which it no longer joins while it has others.
+    #[serde(default)]
+    pub left_first_network: bool,
     pub mounts: Vec<MountPoint>,
     /// The image's snapshot that the container's own stands on.
     pub snapshot_parent: String,

@@ -183,6 +183,7 @@ async fn surroundings(
         }
     };
     let rootfs = mount_detached(mounts.to_vec()).await?;
+    neighbours::mount_volumes(daemon, container).await?;
     neighbours::copy_up(daemon, container, &rootfs).await?;
     let accounts = rootfs::accounts(&rootfs);
     let user = accounts.look_up(
@@ -303,7 +304,8 @@ pub fn exit_code_of(error: &ApiError) -> i32 {
 async fn clean_up(daemon: &Daemon, container: &Container) {
     tokio::join!(
         clean_up_task(daemon, &container.id),
-        neighbours::release_network(daemon, container)
+        neighbours::release_network(daemon, container),
+        neighbours::unmount_volumes(daemon, container)
     );
 }
 

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::definitions::CreateNetwork;
 use super::model::{EndpointSettings, Network, null_default};
-use crate::container::Container;
+use crate::container::{Container, Entry};
 use crate::error::{ApiError, ApiResult};
 use crate::filter::Filters;
 use crate::http_message::{self, ApiRequest, ApiResponse, empty, ok_json};
@@ -80,7 +80,20 @@ fn inspect(daemon: &Daemon, network: &Network, with_containers: bool) -> Value {
 fn list(daemon: &Daemon, request: &ApiRequest) -> ApiResult<ApiResponse> {
     let filters = request.filters()?;
     filters.allow(&["dangling", "driver", "id", "label", "name", "scope", "type"])?;
-    let dangling = filters.boolean("dangling")?;
+    let dangling = filters.boolean("dangling").map_err(|_| {
+        ApiError::bad_request(
+            "invalid value for filter 'dangling', must be \"true\" (or \"1\"), or \"false\" (or \"0\")",
+        )
+    })?;
+    if let Some(kind) = filters
+        .values("type")
+        .iter()
+        .find(|kind| !matches!(kind.as_str(), "builtin" | "custom"))
+    {
+        return Err(ApiError::internal(format!(
+            "invalid filter: 'type'='{kind}'"
+        )));
+    }
     let networks: Vec<Network> = daemon.networks.state().networks.values().cloned().collect();
     let shown: Vec<Value> = networks
         .iter()
@@ -110,7 +123,7 @@ fn matches(filters: &Filters, network: &Network) -> bool {
 }
 
 async fn create(daemon: Arc<Daemon>, mut request: ApiRequest) -> ApiResult<ApiResponse> {
-    let body: CreateNetwork = request.json().await?;
+    let body: CreateNetwork = request.json_or_default().await?;
     let network = daemon.networks.create(body).await?;
     http_message::json(
         StatusCode::CREATED,
@@ -122,8 +135,10 @@ async fn prune(daemon: Arc<Daemon>, request: ApiRequest) -> ApiResult<ApiRespons
     let filters = request.filters()?;
     filters.allow(&["label", "label!", "until"])?;
     let networks: Vec<Network> = daemon.networks.state().networks.values().cloned().collect();
+    let until = filters.until()?;
     let wanted = networks.iter().filter(|network| {
         !network.is_predefined()
+            && until.is_none_or(|until| network.created_before(until))
             && !daemon.networks.is_used(network)
             && filters.labels(&network.labels)
     });
@@ -134,6 +149,7 @@ async fn prune(daemon: Arc<Daemon>, request: ApiRequest) -> ApiResult<ApiRespons
             Err(error) => tracing::warn!(%error, network = network.name, "pruning a network"),
         }
     }
+    daemon.networks.publish_prune();
     let deleted = if deleted.is_empty() {
         Value::Null
     } else {
@@ -166,24 +182,27 @@ async fn connect(
     mut request: ApiRequest,
 ) -> ApiResult<ApiResponse> {
     let body: ConnectRequest = request.json().await?;
-    let container: Arc<Container> = daemon.containers.get(&body.container)?;
+    let entry = find_container(&daemon, &body.container)?;
     let network = daemon.networks.find(&name)?;
-    if !network.is_bridge() {
-        return Err(ApiError::forbidden(format!(
-            "container cannot be connected to {} network",
-            network.name
-        )));
+    let _operation = entry.operation.lock().await;
+    let container = entry.now();
+    check_change(&container, &network)?;
+    if container.running {
+        let names = [container.name.as_str(), &container.config.hostname];
+        daemon
+            .networks
+            .connect(&container.id, &names, &network, &body.endpoint_config)
+            .await?;
     }
-    if !container.running {
-        return Err(ApiError::not_implemented(
-            "a stopped container cannot change networks yet; start it first",
-        ));
-    }
-    let names = [container.name.as_str()];
-    daemon
-        .networks
-        .connect(&container.id, &names, &network, &body.endpoint_config)
-        .await?;
+    let settings = serde_json::to_value(&body.endpoint_config)?;
+    daemon.containers.change_fixed(&entry, |fixed| {
+        if is_first(&container, &network) {
+            fixed.left_first_network = false;
+        }
+        let ends = &mut fixed.networking.endpoints_config;
+        ends.retain(|known, _| !names(&network, known));
+        ends.insert(network.name.clone(), settings);
+    })?;
     Ok(empty(StatusCode::OK))
 }
 
@@ -193,13 +212,77 @@ async fn disconnect(
     mut request: ApiRequest,
 ) -> ApiResult<ApiResponse> {
     let body: DisconnectRequest = request.json().await?;
+    let entry = match find_container(&daemon, &body.container) {
+        Err(_) if body.force => {
+            daemon.networks.find(&name)?;
+            return Err(ApiError::not_found(format!(
+                "endpoint {} not found",
+                body.container
+            )));
+        }
+        found => found?,
+    };
     let network = daemon.networks.find(&name)?;
-    let container = daemon.containers.get(&body.container)?;
+    let _operation = entry.operation.lock().await;
+    let container = entry.now();
+    check_change(&container, &network)?;
+    let ends = &container.networking.endpoints_config;
+    let asked = ends.keys().any(|known| names(&network, known));
+    let first = is_first(&container, &network) && !container.left_first_network;
     if container.running {
         let done = daemon.networks.disconnect(&container.id, &network).await;
         if !body.force {
             done?;
         }
+    } else if !asked && !first && !body.force {
+        return Err(ApiError::forbidden(format!(
+            "container {} is not connected to network {}",
+            container.id, network.name
+        )));
     }
+    daemon.containers.change_fixed(&entry, |fixed| {
+        fixed.left_first_network |= first;
+        let ends = &mut fixed.networking.endpoints_config;
+        ends.retain(|known, _| !names(&network, known));
+    })?;
     Ok(empty(StatusCode::OK))
+}
+
+fn find_container(daemon: &Daemon, reference: &str) -> ApiResult<Arc<Entry>> {
+    match reference {
+        "" => Err(ApiError::bad_request("invalid name or ID supplied: \"\"")),
+        reference => daemon.containers.entry(reference),
+    }
+}
+
+/// Whether `known`, as a client wrote it, is this network.
+fn names(network: &Network, known: &str) -> bool {
+    let known = if known == "default" { "bridge" } else { known };
+    known == network.name || known == network.id
+}
+
+/// Whether the container's mode names this network.
+fn is_first(container: &Container, network: &Network) -> bool {
+    names(network, &container.host_config.network_mode)
+}
+
+/// Docker's refusals for containers without networks of their own, and for networks without ends.
+fn check_change(container: &Container, network: &Network) -> ApiResult<()> {
+    let mode = container.host_config.network_mode.as_str();
+    if mode.starts_with("container:") {
+        return Err(ApiError::bad_request(
+            "container sharing network namespace with another container or host cannot be connected to any other network",
+        ));
+    }
+    if mode == "host" || network.driver == "host" {
+        return Err(ApiError::bad_request(
+            "container cannot be disconnected from host network or connected to host network",
+        ));
+    }
+    if mode == "none" || network.driver == "null" {
+        return Err(ApiError::bad_request(
+            "container cannot be connected to multiple networks with one of the networks in private (none) mode",
+        ));
+    }
+    Ok(())
 }

@@ -40,6 +40,10 @@ impl Networks {
                 wanted.push((network, settings.clone()));
             }
         }
+        // Docker gives a container that has left all its networks the first one again.
+        if request.left_first && wanted.len() > 1 {
+            wanted.remove(0);
+        }
         Ok(wanted)
     }
 

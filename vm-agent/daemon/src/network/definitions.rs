@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 
 use super::ipam::{self, AddressPool, IpamError, Subnet};
-use super::model::{Ipam, IpamConfig, Labels, Network, null_default};
+use super::model::{self, Ipam, IpamConfig, Labels, Network, null_default};
 use super::{Networks, State};
 use crate::error::{ApiError, ApiResult};
 use crate::identity::{new_id, short};
@@ -24,12 +24,29 @@ pub struct CreateNetwork {
     pub attachable: bool,
     #[serde(rename = "EnableIPv6", deserialize_with = "null_default")]
     pub enable_ipv6: bool,
+    #[serde(rename = "EnableIPv4")]
+    pub enable_ipv4: Option<bool>,
+    #[serde(deserialize_with = "null_default")]
+    pub scope: String,
+    #[serde(deserialize_with = "null_default")]
+    pub ingress: bool,
+    #[serde(deserialize_with = "null_default")]
+    pub config_only: bool,
+    pub config_from: Option<ConfigReference>,
     #[serde(rename = "IPAM")]
     pub ipam: Option<Ipam>,
     #[serde(deserialize_with = "null_default")]
     pub options: BTreeMap<String, String>,
     #[serde(deserialize_with = "null_default")]
     pub labels: Labels,
+}
+
+/// `ConfigFrom`: another network, whose settings are to be taken.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct ConfigReference {
+    #[serde(deserialize_with = "null_default")]
+    pub network: String,
 }
 
 impl Networks {
@@ -267,14 +284,9 @@ fn pool_of(network: &Network) -> Option<(String, AddressPool)> {
 
 fn check_request(request: &CreateNetwork) -> ApiResult<()> {
     let name = request.name.as_str();
+    // Any other name will do: Docker has no rule for them.
     if name.trim().is_empty() {
-        return Err(ApiError::bad_request("invalid network name: name is empty"));
-    }
-    let allowed = |c: char| c.is_ascii_alphanumeric() || "_.-".contains(c);
-    if !name.starts_with(|c: char| c.is_ascii_alphanumeric()) || !name.chars().all(allowed) {
-        return Err(ApiError::bad_request(format!(
-            "invalid network name {name:?}: only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed"
-        )));
+        return Err(ApiError::bad_request("invalid name: name is empty"));
     }
     if matches!(name, "bridge" | "host" | "none" | "default") {
         return Err(ApiError::forbidden(format!(
@@ -283,6 +295,7 @@ fn check_request(request: &CreateNetwork) -> ApiResult<()> {
     }
     match request.driver.as_str() {
         "" | "default" | "bridge" => {}
+        "overlay" => return Err(ApiError::forbidden(crate::system::NO_SWARM)),
         only @ ("host" | "null") => {
             return Err(ApiError::forbidden(format!(
                 "only one instance of {only:?} network is allowed"
@@ -290,6 +303,15 @@ fn check_request(request: &CreateNetwork) -> ApiResult<()> {
         }
         other => return Err(ApiError::not_found(format!("plugin {other:?} not found"))),
     }
+    let ipam = request.ipam.as_ref().map_or("", |ipam| &ipam.driver);
+    if !matches!(ipam, "" | "default") {
+        return Err(ApiError::not_found(format!("plugin {ipam:?} not found")));
+    }
+    if request.enable_ipv4 == Some(false) && !request.enable_ipv6 {
+        return Err(ApiError::bad_request("IPv4 or IPv6 must be enabled"));
+    }
+    check_scope(request)?;
+    check_options(&request.options)?;
     if request.enable_ipv6 {
         tracing::info!(
             network = name,
@@ -299,32 +321,134 @@ fn check_request(request: &CreateNetwork) -> ApiResult<()> {
     Ok(())
 }
 
+/// What only a swarm has, and configuration networks.
+fn check_scope(request: &CreateNetwork) -> ApiResult<()> {
+    if request.scope == "swarm" {
+        return Err(ApiError::forbidden(
+            "cannot create a swarm scoped network when swarm is not active",
+        ));
+    }
+    if request.ingress {
+        return Err(ApiError::forbidden(
+            "Ingress network can only be global scope network",
+        ));
+    }
+    let from = request
+        .config_from
+        .as_ref()
+        .map_or("", |from| &from.network);
+    match (from, request.config_only) {
+        ("", false) => Ok(()),
+        ("", true) => Err(ApiError::not_implemented(
+            "this engine has no configuration networks",
+        )),
+        (_, true) => Err(ApiError::forbidden(
+            "a configuration network cannot depend on another configuration network",
+        )),
+        (from, false) => Err(ApiError::not_found(format!(
+            "configuration network {from:?} does not exist"
+        ))),
+    }
+}
+
+/// The bridge driver's options, in the words of Go's parsers.
+fn check_options(options: &BTreeMap<String, String>) -> ApiResult<()> {
+    for (key, value) in options {
+        let wrong = match key.as_str() {
+            model::MTU if value.parse::<u32>().is_err() => {
+                format!("strconv.Atoi: parsing {value:?}: invalid syntax")
+            }
+            model::ICC | model::MASQUERADE if !is_go_boolean(value) => {
+                format!("strconv.ParseBool: parsing {value:?}: invalid syntax")
+            }
+            model::HOST_BINDING if value.parse::<std::net::IpAddr>().is_err() => {
+                "nil ip".to_owned()
+            }
+            _ => continue,
+        };
+        return Err(ApiError::bad_request(format!(
+            "failed to parse {key} value: {value} ({wrong})"
+        )));
+    }
+    Ok(())
+}
+
+fn is_go_boolean(text: &str) -> bool {
+    matches!(
+        text,
+        "1" | "t" | "T" | "true" | "TRUE" | "True" | "0" | "f" | "F" | "false" | "FALSE" | "False"
+    )
+}
+
 /// What the user wrote about the subnet, checked, with the gateway filled in.
 fn check_config(mut config: IpamConfig, used: &[Subnet]) -> ApiResult<IpamConfig> {
-    let invalid =
-        |error: IpamError| ApiError::bad_request(format!("invalid network config:\n{error}"));
-    let subnet: Subnet = config.subnet.parse().map_err(invalid)?;
+    let subnet = check_words(&config)?;
     if used.iter().any(|other| other.overlaps(subnet)) {
         return Err(ApiError::forbidden(format!(
             "invalid pool request: {}",
             IpamError::Overlap
         )));
     }
-    config.subnet = subnet.to_string();
-    if !config.ip_range.is_empty() {
-        let range: Subnet = config.ip_range.parse().map_err(invalid)?;
-        if !range.within(subnet) {
-            return Err(invalid(IpamError::NotInSubnet("ip-range", config.ip_range)));
-        }
-    }
     if config.gateway.is_empty() {
         config.gateway = subnet.first_host().to_string();
     }
-    match config.gateway.split('/').next().unwrap_or_default().parse() {
-        Ok(gateway) if subnet.contains(gateway) => Ok(config),
-        Ok(_) => Err(invalid(IpamError::NotInSubnet("gateway", config.gateway))),
-        Err(_) => Err(invalid(IpamError::BadAddress(config.gateway))),
+    Ok(config)
+}
+
+/// All that is wrong with a subnet's configuration at once, as Docker lists it.
+fn check_words(config: &IpamConfig) -> ApiResult<Subnet> {
+    let mut wrongs = Vec::new();
+    let parent = &config.subnet;
+    let subnet = check_block("subnet", parent, &mut wrongs);
+    if !config.ip_range.is_empty()
+        && let Some(range) = check_block("ip-range", &config.ip_range, &mut wrongs)
+        && subnet.is_some_and(|subnet| !range.within(subnet))
+    {
+        wrongs.push(format!(
+            "invalid ip-range {}: parent subnet {parent} doesn't contain ip-range",
+            config.ip_range
+        ));
     }
+    let mut check_address = |what: String, address: &str| {
+        let why = match address.split('/').next().unwrap_or_default().parse() {
+            Err(_) => "invalid address".to_owned(),
+            Ok(address) if subnet.is_some_and(|subnet| !subnet.contains(address)) => {
+                format!("parent subnet {parent} doesn't contain this address")
+            }
+            Ok(_) => return,
+        };
+        wrongs.push(format!("invalid {what}: {why}"));
+    };
+    if !config.gateway.is_empty() {
+        check_address(format!("gateway {}", config.gateway), &config.gateway);
+    }
+    for (name, address) in &config.auxiliary_addresses {
+        check_address(format!("auxiliary address {name}"), address);
+    }
+    match (wrongs.as_slice(), subnet) {
+        ([], Some(subnet)) => Ok(subnet),
+        ([one], _) => Err(ApiError::bad_request(format!(
+            "invalid network config:\n{one}"
+        ))),
+        _ => Err(ApiError::bad_request(format!(
+            "invalid network config:\n* {}",
+            wrongs.join("\n* ")
+        ))),
+    }
+}
+
+/// A block of addresses, whose host bits must be zero.
+fn check_block(what: &str, text: &str, wrongs: &mut Vec<String>) -> Option<Subnet> {
+    let Ok(block) = text.parse::<Subnet>() else {
+        wrongs.push(format!(
+            "invalid {what} {text}: invalid CIDR block notation"
+        ));
+        return None;
+    };
+    if block.to_string() != text {
+        wrongs.push(format!("invalid {what} {text}: it should be {block}"));
+    }
+    Some(block)
 }
 
 #[cfg(test)]

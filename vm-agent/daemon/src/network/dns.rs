@@ -14,7 +14,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
 use super::dns_message::{self as message, Question};
-use super::files::ResolvConf;
+use super::files::{self, ResolvConf};
 use super::{Inner, Networks, netns};
 use crate::error::ApiResult;
 
@@ -220,11 +220,7 @@ impl Networks {
         let state = self.state();
         let own = state.sandboxes.get(container_id)?;
         if matches!(name, "host.docker.internal" | "gateway.docker.internal") {
-            return own
-                .endpoints
-                .iter()
-                .find_map(|end| end.gateway)
-                .map(|gateway| vec![gateway]);
+            return files::host_address().map(|address| vec![address]);
         }
         let mut found = Vec::new();
         for endpoint in &own.endpoints {

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 use std::fs;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use super::model::{ContainerNetworkRequest, EndpointSet};
 
@@ -13,6 +13,21 @@ const FALLBACK_SERVERS: [&str; 2] = ["8.8.8.8", "8.8.4.4"];
 
 const HOSTS_HEAD: &str = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n\
     fe00::\tip6-localnet\nff00::\tip6-mcastprefix\nff02::1\tip6-allnodes\nff02::2\tip6-allrouters\n";
+
+/// The user's machine as containers reach it: what the guest's default route goes through.
+pub fn host_address() -> Option<Ipv4Addr> {
+    default_gateway(&fs::read_to_string("/proc/net/route").ok()?)
+}
+
+/// proc(5): interface, destination, gateway, … in hexadecimal, least significant byte first.
+fn default_gateway(routes: &str) -> Option<Ipv4Addr> {
+    routes.lines().skip(1).find_map(|line| {
+        let mut words = line.split_whitespace().skip(1);
+        let (destination, gateway) = (words.next()?, words.next()?);
+        let gateway = u32::from_str_radix(gateway, 16).ok()?;
+        (destination == "00000000" && gateway != 0).then(|| Ipv4Addr::from(gateway.swap_bytes()))
+    })
+}
 
 /// What a `resolv.conf` says.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -109,12 +124,13 @@ pub fn hosts(request: &ContainerNetworkRequest, set: &EndpointSet) -> String {
         .values()
         .map(|endpoint| endpoint.gateway.as_str())
         .find(|g| !g.is_empty());
+    let host = host_address().map(|address| address.to_string());
     for extra in &request.extra_hosts {
         let Some((name, address)) = extra.split_once(['=', ':']) else {
             continue;
         };
         let address = match address {
-            "host-gateway" => gateway.unwrap_or("127.0.0.1"),
+            "host-gateway" => host.as_deref().or(gateway).unwrap_or("127.0.0.1"),
             address => address.trim_matches(['[', ']']),
         };
         let _ = writeln!(text, "{address}\t{name}");
@@ -156,11 +172,19 @@ mod tests {
     }
 
     #[test]
+    fn the_host_is_behind_the_default_route() {
+        let routes = "Iface\tDestination\tGateway\tFlags\neth0\t0002000A\t00000000\t0001\n\
+            eth0\t00000000\t0202000A\t0003\n";
+        assert_eq!(default_gateway(routes), Some([10, 0, 2, 2].into()));
+        assert_eq!(default_gateway("Iface\tDestination\n"), None);
+    }
+
+    #[test]
     fn hosts_name_the_container_and_the_users_extras() {
         let request = ContainerNetworkRequest {
             hostname: "web".into(),
             domainname: "example.org".into(),
-            extra_hosts: vec!["db:10.0.0.9".into(), "up:host-gateway".into()],
+            extra_hosts: vec!["db:10.0.0.9".into()],
             ..Default::default()
         };
         let endpoint = EndpointSettings {
@@ -174,6 +198,6 @@ mod tests {
         };
         let text = hosts(&request, &set);
         assert!(text.starts_with("127.0.0.1\tlocalhost\n"));
-        assert!(text.ends_with("10.0.0.9\tdb\n172.18.0.1\tup\n172.18.0.2\tweb.example.org web\n"));
+        assert!(text.ends_with("10.0.0.9\tdb\n172.18.0.2\tweb.example.org web\n"));
     }
 }

@@ -16,8 +16,6 @@ pub struct Subnet {
 pub enum IpamError {
     #[error("invalid CIDR address: {0}")]
     BadSubnet(String),
-    #[error("invalid IP address: {0}")]
-    BadAddress(String),
     #[error("Pool overlaps with other one on this address space")]
     Overlap,
     #[error("all predefined address pools have been fully subnetted")]
@@ -28,8 +26,6 @@ pub enum IpamError {
     InUse,
     #[error("no configured subnet contains IP address {0}")]
     OutOfRange(Ipv4Addr),
-    #[error("no matching subnet for {0} {1}")]
-    NotInSubnet(&'static str, String),
 }
 
 impl Subnet {

@@ -210,6 +210,14 @@ impl Networks {
         files::hosts(request, set)
     }
 
+    /// Networks free no space, and say so.
+    fn publish_prune(&self) {
+        let attributes = BTreeMap::from([("reclaimed".to_owned(), "0".to_owned())]);
+        self.inner
+            .events
+            .publish("network", "prune", "", attributes);
+    }
+
     fn publish_event(&self, action: &str, network: &Network, container: Option<&str>) {
         let mut attributes = BTreeMap::from([
             ("name".to_owned(), network.name.clone()),

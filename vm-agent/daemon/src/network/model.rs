@@ -89,6 +89,8 @@ pub struct ContainerNetworkRequest {
     pub domainname: String,
     /// `HostConfig.NetworkMode`: `default`, `bridge`, `none`, `host`, `container:ID` or a network's name or id.
     pub mode: String,
+    /// Disconnected from the network of the mode.
+    pub left_first: bool,
     /// `NetworkingConfig.EndpointsConfig`, by network name or id.
     pub endpoints: BTreeMap<String, EndpointSettings>,
     /// `ExposedPorts` of image and container: `80/tcp`.
@@ -181,10 +183,10 @@ pub struct Network {
 }
 
 const BRIDGE_NAME: &str = "com.docker.network.bridge.name";
-const MASQUERADE: &str = "com.docker.network.bridge.enable_ip_masquerade";
-const ICC: &str = "com.docker.network.bridge.enable_icc";
-const HOST_BINDING: &str = "com.docker.network.bridge.host_binding_ipv4";
-const MTU: &str = "com.docker.network.driver.mtu";
+pub(super) const MASQUERADE: &str = "com.docker.network.bridge.enable_ip_masquerade";
+pub(super) const ICC: &str = "com.docker.network.bridge.enable_icc";
+pub(super) const HOST_BINDING: &str = "com.docker.network.bridge.host_binding_ipv4";
+pub(super) const MTU: &str = "com.docker.network.driver.mtu";
 const DEFAULT_BRIDGE: &str = "com.docker.network.bridge.default_bridge";
 
 impl Network {
@@ -195,6 +197,13 @@ impl Network {
     /// `bridge`, `host` and `none`, which exist always.
     pub fn is_predefined(&self) -> bool {
         matches!(self.name.as_str(), "bridge" | "host" | "none")
+    }
+
+    /// `moment` in nanoseconds of the epoch.
+    pub fn created_before(&self, moment: i64) -> bool {
+        let created = chrono::DateTime::parse_from_rfc3339(&self.created);
+        let created = created.ok().and_then(|time| time.timestamp_nanos_opt());
+        created.is_none_or(|created| created < moment)
     }
 
     /// Docker's default bridge has no name service.

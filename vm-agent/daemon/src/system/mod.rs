@@ -13,7 +13,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use std::sync::Arc;
 
-const NO_SWARM: &str = "This node is not a swarm manager. Use \"docker swarm init\" or \"docker swarm join\" \
+pub const NO_SWARM: &str = "This node is not a swarm manager. Use \"docker swarm init\" or \"docker swarm join\" \
     to connect this node to swarm and try again.";
 
 pub fn route(daemon: Arc<Daemon>, request: ApiRequest) -> Routed {
@@ -26,12 +26,34 @@ pub fn route(daemon: Arc<Daemon>, request: ApiRequest) -> Routed {
         ("GET", ["info"]) => handle(async move { ok_json(&info::describe(&daemon).await?) }),
         ("GET", ["system", "df"]) => handle(disk_usage(daemon, request)),
         ("POST", ["auth"]) => handle(auth(request)),
-        ("GET", ["plugins"]) => handle(async { ok_json(&json!([])) }),
+        ("GET", ["plugins"]) => handle(async move {
+            request.filters()?.allow(&["capability", "enabled"])?;
+            ok_json(&json!([]))
+        }),
+        (_, ["plugins", name]) | (_, ["plugins", name, _]) => {
+            let unknown = ApiError::not_found(format!("plugin {name:?} not found"));
+            handle(async { Err(unknown) })
+        }
         ("POST", ["swarm", "leave"]) => {
             handle(async { Err(ApiError::unavailable("This node is not part of a swarm")) })
         }
-        ("POST", ["swarm", "init" | "join"]) => {
-            handle(async { Err(ApiError::not_implemented("this engine has no swarm")) })
+        ("POST", ["swarm", action @ ("init" | "join")]) => {
+            let joins = *action == "join";
+            handle(swarm(request, joins))
+        }
+        ("POST", ["swarm", "update"]) => {
+            handle(async move { Err(swarm_version(&request, "swarm")) })
+        }
+        (
+            "POST",
+            [
+                kind @ ("nodes" | "services" | "secrets" | "configs"),
+                _,
+                "update",
+            ],
+        ) => {
+            let kind = kind.trim_end_matches('s').to_owned();
+            handle(async move { Err(swarm_version(&request, &kind)) })
         }
         (
             _,
@@ -41,6 +63,29 @@ pub fn route(daemon: Arc<Daemon>, request: ApiRequest) -> Routed {
             ],
         ) => handle(async { Err(ApiError::unavailable(NO_SWARM)) }),
         _ => Routed::NotMine(request),
+    }
+}
+
+/// This engine joins and makes no swarm; what is wrong with the request is told first, as Docker does.
+async fn swarm(mut request: ApiRequest, joins: bool) -> ApiResult<ApiResponse> {
+    let body: Value = request.json().await?;
+    let address = body["ListenAddr"].as_str().unwrap_or_default();
+    if joins && address.is_empty() {
+        return Err(ApiError::bad_request(
+            "invalid ListenAddr \"\": invalid empty address",
+        ));
+    }
+    Err(ApiError::not_implemented("this engine has no swarm"))
+}
+
+/// Updates name the version that they were made from; without a swarm that is all that can be wrong with them.
+fn swarm_version(request: &ApiRequest, kind: &str) -> ApiError {
+    let version = request.query.get("version").unwrap_or_default();
+    match version.parse::<u64>() {
+        Ok(_) => ApiError::unavailable(NO_SWARM),
+        Err(_) => ApiError::bad_request(format!(
+            "invalid {kind} version '{version}': strconv.ParseUint: parsing {version:?}: invalid syntax"
+        )),
     }
 }
 
@@ -81,6 +126,14 @@ async fn auth(mut request: ApiRequest) -> ApiResult<ApiResponse> {
 /// `docker system df`; `type` limits it to some kinds.
 async fn disk_usage(daemon: Arc<Daemon>, request: ApiRequest) -> ApiResult<ApiResponse> {
     let kinds: Vec<&str> = request.query.all("type").collect();
+    if let Some(kind) = kinds
+        .iter()
+        .find(|kind| !matches!(**kind, "container" | "image" | "volume" | "build-cache"))
+    {
+        return Err(ApiError::bad_request(format!(
+            "unknown object type: {kind}"
+        )));
+    }
     let wanted = |kind: &str| kinds.is_empty() || kinds.contains(&kind);
     let (mut images, mut layers) = (Value::Null, 0);
     if wanted("image") {
@@ -100,6 +153,6 @@ async fn disk_usage(daemon: Arc<Daemon>, request: ApiRequest) -> ApiResult<ApiRe
         "Images": images,
         "Containers": containers,
         "Volumes": volumes,
-        "BuildCache": [],
+        "BuildCache": if wanted("build-cache") { json!([]) } else { Value::Null },
     }))
 }

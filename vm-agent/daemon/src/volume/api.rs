@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::store::{Labels, Volume};
-use crate::error::ApiResult;
+use crate::error::{ApiError, ApiResult};
 use crate::filter::Filters;
 use crate::http_message::{ApiRequest, ApiResponse, empty, json as json_response, ok_json};
 use crate::router::{Routed, complete, handle};
@@ -18,13 +18,23 @@ use crate::state::Daemon;
 pub fn route(daemon: Arc<Daemon>, request: ApiRequest) -> Routed {
     let path = request.path.clone();
     match (request.method.as_str(), path.segments().as_slice()) {
-        ("GET", ["volumes"]) => handle(async move { list(&daemon, &request.filters()?) }),
+        ("GET", ["volumes"]) => handle(async move {
+            let filters = request
+                .filters()
+                .map_err(|error| error.context("error reading volume filters"))?;
+            list(&daemon, &filters)
+        }),
         ("POST", ["volumes", "create"]) => complete(create(daemon, request)),
         ("POST", ["volumes", "prune"]) => complete(prune(daemon, request)),
         ("GET", ["volumes", name]) => {
             let name = (*name).to_owned();
             handle(async move { ok_json(&daemon.volumes.get(&name)?) })
         }
+        ("PUT", ["volumes", _]) => handle(async {
+            Err(ApiError::unavailable(
+                "volume update only valid for cluster volumes, but swarm is unavailable",
+            ))
+        }),
         ("DELETE", ["volumes", name]) => {
             let name = (*name).to_owned();
             complete(async move {
@@ -84,7 +94,13 @@ fn list(daemon: &Daemon, filters: &Filters) -> ApiResult<ApiResponse> {
 async fn prune(daemon: Arc<Daemon>, request: ApiRequest) -> ApiResult<ApiResponse> {
     let filters = request.filters()?;
     filters.allow(&["all", "label", "label!"])?;
-    let all = filters.boolean("all")?.unwrap_or(false);
+    let all = filters.boolean("all").map_err(|_| {
+        let value = filters.values("all").join(" ");
+        ApiError::bad_request(format!(
+            "invalid filter 'all': strconv.ParseBool: parsing {value:?}: invalid syntax"
+        ))
+    })?;
+    let all = all.unwrap_or(false);
     let (mut deleted, mut reclaimed) = (Vec::new(), 0);
     for volume in daemon.volumes.list() {
         let wanted = (all || volume.is_anonymous())

@@ -2,6 +2,7 @@
 
 mod api;
 mod copy_up;
+mod mounting;
 mod store;
 
 pub use api::{disk_usage, route};

@@ -54,6 +54,8 @@ pub struct Volumes {
     folder: PathBuf,
     events: Events,
     state: Arc<Mutex<State>>,
+    /// Held while a volume is mounted or unmounted.
+    pub(super) holders: Arc<tokio::sync::Mutex<super::mounting::Holders>>,
 }
 
 impl Volumes {
@@ -69,6 +71,7 @@ impl Volumes {
             folder,
             events: parts.events.clone(),
             state: Arc::new(Mutex::new(state)),
+            holders: Arc::default(),
         })
     }
 
@@ -213,7 +216,7 @@ impl Volumes {
         Ok(())
     }
 
-    fn event(&self, action: &str, name: &str, attributes: &[(&str, &str)]) {
+    pub(super) fn event(&self, action: &str, name: &str, attributes: &[(&str, &str)]) {
         let attributes = attributes
             .iter()
             .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
@@ -249,12 +252,7 @@ fn check(name: &str, driver: &str, options: &Labels) -> ApiResult<()> {
             "create {name}: volume name is too long"
         )));
     }
-    match options.keys().next() {
-        Some(option) => Err(ApiError::bad_request(format!(
-            "create {name}: volume option {option:?} is not supported yet"
-        ))),
-        None => Ok(()),
-    }
+    super::mounting::check_options(name, options)
 }
 
 fn create_folder(path: &Path, mode: u32) -> io::Result<()> {
