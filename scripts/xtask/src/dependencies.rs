@@ -12,6 +12,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("longshore-supervisor-api", &[]),
     ("longshore-container-log", &[]),
     ("longshore-init", &[]),
+    // A library of the daemon, so that its core stays free of either build protocol.
+    ("longshore-builder", &[]),
     (
         "longshore-agent",
         &["longshore-protocol", "longshore-trace"],
@@ -19,6 +21,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     (
         "longshore-daemon",
         &[
+            "longshore-builder",
             "longshore-container-log",
             "longshore-protocol",
             "longshore-supervisor-api",

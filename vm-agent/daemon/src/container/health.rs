@@ -223,8 +223,8 @@ fn go(duration: Duration) -> String {
     };
     let (unit, name) = match nanoseconds {
         ..1000 => return format!("{nanoseconds}ns"),
-        ..1_000_000 => (1000, "µs"),
-        ..1_000_000_000 => (1_000_000, "ms"),
+        1000..1_000_000 => (1000, "µs"),
+        1_000_000..1_000_000_000 => (1_000_000, "ms"),
         _ => (1_000_000_000, "s"),
     };
     let (whole, rest) = decimal(unit, name);

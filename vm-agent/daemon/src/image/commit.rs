@@ -138,8 +138,10 @@ impl Images {
                 parent: (!container.image_id.is_empty()).then(|| container.image_id.clone()),
                 config,
                 layer: layer?,
-                created_by: [&[container.path.clone()], &container.args[..]]
-                    .concat()
+                created_by: std::iter::once(&container.path)
+                    .chain(&container.args)
+                    .map(String::as_str)
+                    .collect::<Vec<_>>()
                     .join(" "),
                 author,
                 comment,
