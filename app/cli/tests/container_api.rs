@@ -5,7 +5,6 @@ mod common;
 use common::{Instance, eventually, shared, text};
 use serde_json::Value;
 use std::process::Command;
-use std::time::Duration;
 
 /// A request as an SDK makes it: status code and body.
 fn request(vm: &Instance, method: &str, path: &str) -> (String, String) {
