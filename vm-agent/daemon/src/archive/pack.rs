@@ -35,6 +35,9 @@ pub fn write(place: &Place, name: &OsStr, to: impl Write) -> io::Result<()> {
     let mut tar = Builder::new(io::BufWriter::with_capacity(64 * 1024, to));
     if place.meta.file_type().is_symlink() {
         append_link(&mut tar, &place.meta, Path::new(name), &place.link_target)?;
+    } else if place.meta.is_file() {
+        // The place's path is a link to the descriptor that it holds: to be followed, whatever stands there now.
+        append_regular(&mut tar, &place.path(), 0, &place.meta, Path::new(name))?;
     } else {
         append(&mut tar, &place.path(), &place.meta, Path::new(name))?;
     }
@@ -70,14 +73,8 @@ fn append<W: Write>(
         return append_link(tar, meta, name, &fs::read_link(path)?);
     }
     if kind.is_file() {
-        // A file that grows or shrinks meanwhile must not shift what follows it.
-        let file = File::options()
-            .read(true)
-            .custom_flags(libc::O_NONBLOCK | libc::O_NOFOLLOW)
-            .open(path)?;
-        let padded = io::Read::chain(file, io::repeat(0));
-        let mut header = header_of(meta, EntryType::Regular, meta.size());
-        return tar.append_data(&mut header, name, io::Read::take(padded, meta.size()));
+        // A container may put a link in the file's place meanwhile.
+        return append_regular(tar, path, libc::O_NOFOLLOW, meta, name);
     }
     let device = if kind.is_char_device() {
         EntryType::Char
@@ -92,6 +89,23 @@ fn append<W: Write>(
     header.set_device_major(libc::major(meta.rdev()))?;
     header.set_device_minor(libc::minor(meta.rdev()))?;
     tar.append_data(&mut header, name, io::empty())
+}
+
+fn append_regular<W: Write>(
+    tar: &mut Builder<W>,
+    path: &Path,
+    flags: i32,
+    meta: &fs::Metadata,
+    name: &Path,
+) -> io::Result<()> {
+    // A file that grows or shrinks meanwhile must not shift what follows it.
+    let file = File::options()
+        .read(true)
+        .custom_flags(libc::O_NONBLOCK | flags)
+        .open(path)?;
+    let padded = io::Read::chain(file, io::repeat(0));
+    let mut header = header_of(meta, EntryType::Regular, meta.size());
+    tar.append_data(&mut header, name, io::Read::take(padded, meta.size()))
 }
 
 fn append_children<W: Write>(tar: &mut Builder<W>, folder: &Path, name: &Path) -> io::Result<()> {
