@@ -275,7 +275,13 @@ mod tests {
 
     #[test]
     fn options_are_the_drivers() {
-        let table: [(&str, &[(&str, &str)], Option<&str>); 6] = [
+        /// Driver, its options, and the refusal.
+        type Case = (
+            &'static str,
+            &'static [(&'static str, &'static str)],
+            Option<&'static str>,
+        );
+        let table: [Case; 6] = [
             (
                 "json-file",
                 &[("max-size", "1m"), ("mode", "blocking")],
