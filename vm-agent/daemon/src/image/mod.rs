@@ -15,6 +15,7 @@ mod reference;
 mod remove;
 mod show;
 mod stream;
+mod transfer;
 mod write;
 
 use std::collections::HashMap;

@@ -3,19 +3,16 @@
 use bytes::Bytes;
 use futures::Stream;
 use longshore_supervisor_api::to_any;
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::sync::mpsc;
 
 use super::content::Platform;
 use super::progress::PushProgress;
-use super::pull::{Lines, RegistryAuth, answer_auth, respond};
-use super::{Images, Reference, StoredImage, stream};
+use super::pull::{Lines, RegistryAuth, respond};
+use super::{Images, Reference, StoredImage};
 use crate::error::{ApiError, ApiResult};
 use crate::supervisor::api::types;
-use crate::supervisor::api::types::transfer::{
-    ImageStore, OciRegistry, Progress, RegistryResolver,
-};
-use crate::supervisor::api::{TransferOptions, TransferRequest};
+use crate::supervisor::api::types::transfer::ImageStore;
 
 impl Images {
     /// Pushes one tag, or with none every tag of the repository, and tells how it goes in Docker's lines.
@@ -152,22 +149,7 @@ impl Images {
         auth: &RegistryAuth,
         lines: &Lines,
     ) -> ApiResult<()> {
-        let mut progress = stream::open(&self.supervisor, "progress").await?;
-        let credentials = match auth.is_empty() {
-            true => None,
-            false => Some(stream::open(&self.supervisor, "auth").await?),
-        };
-        let registry = OciRegistry {
-            reference: reference.to_string(),
-            resolver: Some(RegistryResolver {
-                auth_stream: credentials
-                    .as_ref()
-                    .map(|stream| stream.id.clone())
-                    .unwrap_or_default(),
-                default_scheme: self.scheme(&reference.domain).to_owned(),
-                ..RegistryResolver::default()
-            }),
-        };
+        let side = self.registry_side(reference, auth.clone()).await?;
         let platforms = platform.map(|platform| types::Platform {
             os: platform.os,
             architecture: platform.architecture,
@@ -179,44 +161,10 @@ impl Images {
             platforms: platforms.into_iter().collect(),
             ..ImageStore::default()
         };
-        let request = TransferRequest {
-            source: Some(to_any(&source)),
-            destination: Some(to_any(&registry)),
-            options: Some(TransferOptions {
-                progress_stream: progress.id.clone(),
-            }),
-        };
-        let auth = auth.clone();
-        let answering = credentials.map(|stream| tokio::spawn(answer_auth(stream, auth)));
-        let mut client = self.supervisor.transfer();
-        let mut transfer = std::pin::pin!(client.transfer(request));
         let mut push = PushProgress::default();
-        let mut result = None;
-        loop {
-            tokio::select! {
-                // What was told before the end is shown before it.
-                biased;
-                event = progress.receive::<Progress>() => match event {
-                    Some(event) => {
-                        let line: Option<Value> = push.translate(&event);
-                        if let Some(line) = line {
-                            let _ = lines.send(Ok(line)).await;
-                        }
-                    }
-                    None => break,
-                },
-                done = &mut transfer, if result.is_none() => result = Some(done),
-            }
-        }
-        let done = match result {
-            Some(done) => done,
-            None => transfer.await,
-        };
-        if let Some(task) = answering {
-            task.abort();
-        }
-        done?;
-        Ok(())
+        let tell = move |event| push.translate(&event).into_iter().collect();
+        self.transfer(to_any(&source), side.registry.clone(), Some(lines), tell)
+            .await
     }
 }
 

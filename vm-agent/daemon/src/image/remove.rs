@@ -196,7 +196,7 @@ impl Images {
         filters.allow(&["dangling", "label", "label!", "until"])?;
         let only_dangling = filters.boolean("dangling")?.unwrap_or(true);
         let (mut gone, mut reclaimed) = (Vec::new(), 0);
-        let until = super::show::until(filters)?;
+        let until = filters.until()?.map(|until| until / 1_000_000_000);
         for group in group(self.all().await?) {
             // One of an earlier round may have taken it along.
             let is_parent =
