@@ -7,6 +7,7 @@ use std::os::fd::AsFd;
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard};
 
+use super::announce;
 use super::link::{self, Mac, Veth};
 use super::model::{Endpoint, Network, PublishedPort};
 use super::netlink::{NetlinkError, Socket};
@@ -206,6 +207,11 @@ fn address_endpoint(endpoint: &Endpoint, default_route: bool) -> Result<(), Driv
     link::up(&mut socket, index).map_err(failed)?;
     if let Some(address) = endpoint.address {
         link::add_address(&mut socket, index, address, endpoint.prefix).map_err(failed)?;
+        if let Some(mac) = parse_mac(&endpoint.mac)
+            && let Err(error) = announce::announce(index, mac, address)
+        {
+            tracing::warn!(%error, link = endpoint.guest_link, "announcing an address");
+        }
     }
     if let (true, Some(gateway)) = (default_route, endpoint.gateway) {
         link::add_default_route(&mut socket, index, gateway).map_err(failed)?;
