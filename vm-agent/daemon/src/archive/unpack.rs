@@ -36,7 +36,18 @@ pub fn unpack(root: &Path, base: &str, archive: impl Read, options: Options) -> 
         options,
     };
     let mut folder_times = Vec::new();
-    for_each(archive, std::convert::identity, |entry| {
+    let bad = |error: io::Error| match (error.kind(), error.raw_os_error()) {
+        (io::ErrorKind::UnexpectedEof, _) => io::Error::new(error.kind(), "unexpected EOF"),
+        (_, Some(_)) => error,
+        _ => {
+            tracing::debug!(%error, "an archive is damaged");
+            io::Error::new(
+                io::ErrorKind::InvalidData,
+                "archive/tar: invalid tar header",
+            )
+        }
+    };
+    for_each(archive, bad, |entry| {
         let name = clean(&entry.path()?);
         let at = target.base.join(&name);
         let time = TimeSpec::new(attributes(entry.header())?.mtime, 0);

@@ -80,7 +80,7 @@ fn running(daemon: &Daemon, id: &str) -> ApiResult<Arc<Container>> {
     match container.state.status {
         Status::Running => Ok(container),
         Status::Paused => Err(ApiError::conflict(format!(
-            "container {id} is paused, unpause the container before exec"
+            "Container {id} is paused, unpause the container before exec"
         ))),
         Status::Restarting => Err(ApiError::conflict(format!(
             "container {} is restarting, wait until the container is running",
@@ -99,8 +99,11 @@ async fn create(
     id: String,
 ) -> ApiResult<ApiResponse> {
     daemon.containers.settled().await;
-    let mut body: Value = request.json().await?;
+    let mut body: Value = request.json_or_default().await?;
     crate::container::config::without_nulls(&mut body);
+    if body.is_null() {
+        body = json!({});
+    }
     let config: ExecConfig = serde_json::from_value(body)
         .map_err(|error| ApiError::bad_request(format!("invalid JSON: {error}")))?;
     if config.cmd.is_empty() || config.cmd[0].is_empty() {

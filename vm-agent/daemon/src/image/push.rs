@@ -23,10 +23,26 @@ impl Images {
         platform: Option<Platform>,
         auth: RegistryAuth,
     ) -> ApiResult<impl Stream<Item = std::io::Result<Bytes>> + Send + use<>> {
-        let references = self.pushed(name, tag).await?;
+        let found = self.pushed(name, tag).await;
+        if let Err(error) = &found
+            && error.status != http::StatusCode::NOT_FOUND
+        {
+            return Err(error.clone());
+        }
+        let opened =
+            Reference::parse(name).map_err(|error| ApiError::bad_request(error.to_string()))?;
         let (lines, queue) = mpsc::channel(64);
         let images = self.clone();
         let work = async move {
+            let references = match found {
+                Ok(references) => references,
+                Err(error) => {
+                    // Docker has opened its stream by then.
+                    let _ = lines.send(Ok(opening(&opened))).await;
+                    let _ = lines.send(Err(error)).await;
+                    return;
+                }
+            };
             for (reference, image) in references {
                 let pushed = images.push_to(&reference, &image, platform.as_ref(), &auth, &lines);
                 if let Err(error) = pushed.await {
@@ -95,9 +111,7 @@ impl Images {
         auth: &RegistryAuth,
         lines: &Lines,
     ) -> ApiResult<()> {
-        let repository = format!("{}/{}", reference.domain, reference.path);
-        let opening = format!("The push refers to repository [{repository}]");
-        let _ = lines.send(Ok(json!({ "status": opening }))).await;
+        let _ = lines.send(Ok(opening(reference))).await;
         // An index whose other platforms were never pulled cannot be pushed: what is here goes instead.
         let partial = !self.content.is_complete(&image.target).await?;
         let single = match (platform, partial) {
@@ -166,6 +180,11 @@ impl Images {
         self.transfer(to_any(&source), side.registry.clone(), Some(lines), tell)
             .await
     }
+}
+
+fn opening(reference: &Reference) -> serde_json::Value {
+    let repository = format!("{}/{}", reference.domain, reference.path);
+    json!({ "status": format!("The push refers to repository [{repository}]") })
 }
 
 /// The transfer's words, in Docker's where Docker has better ones.

@@ -150,16 +150,18 @@ impl Images {
             .filter_map(|image| image.parent().map(str::to_owned))
             .collect();
         for group in group(images) {
-            let tags = group.tags();
+            let mut tags = group.tags();
             if !all && tags.is_empty() && parents.contains(&group.target.digest) {
                 continue;
             }
-            if dangling.is_some_and(|wanted| wanted != tags.is_empty())
-                || !filters.any("reference", |pattern| {
-                    tags.iter().any(|tag| matches(pattern, tag))
-                })
-            {
+            if dangling.is_some_and(|wanted| wanted != tags.is_empty()) {
                 continue;
+            }
+            if filters.has("reference") {
+                tags.retain(|tag| filters.any("reference", |pattern| matches(pattern, tag)));
+                if tags.is_empty() {
+                    continue;
+                }
             }
             // One whose content is being removed, or of another platform only, is still listed.
             let image = self
