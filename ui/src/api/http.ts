@@ -4,10 +4,9 @@ import { type Ask, type Backend, Failure, type Method, type Streamed, type Termi
 import type { StreamHead, StreamRequest } from './types';
 
 export class HttpBackend implements Backend {
-  readonly #root: URL;
-
-  constructor(page: string) {
-    this.#root = new URL('.', page.split('#')[0]!);
+  /** The session's path: everything else stands below it. */
+  get #root(): URL {
+    return new URL('.', location.href.split('#')[0]!);
   }
 
   async request<T>(method: Method, path: string, ask: Ask = {}): Promise<T> {

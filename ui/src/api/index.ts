@@ -3,7 +3,7 @@ import { Docker } from './docker';
 import { Host } from './host';
 import { HttpBackend } from './http';
 
-const backend = new HttpBackend(location.href);
+const backend = new HttpBackend();
 
 export const docker = new Docker(backend);
 export const host = new Host(backend);

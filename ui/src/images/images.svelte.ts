@@ -25,7 +25,7 @@ export interface ImageLine {
 export function toLines(list: ImageRow[], containers: ContainerRow[]): ImageLine[] {
   const users = new Map<string, ContainerRow[]>();
   for (const container of containers) users.set(container.ImageID, [...(users.get(container.ImageID) ?? []), container]);
-  const lines = list.flatMap((image) => {
+  const lines = list.flatMap((image): ImageLine[] => {
     const tags = (image.RepoTags ?? []).filter((tag) => tag !== '<none>:<none>');
     const base = { id: image.Id, created: image.Created, size: image.Size, usedBy: users.get(image.Id) ?? [] };
     if (tags.length === 0) {
