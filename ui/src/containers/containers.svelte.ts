@@ -22,6 +22,7 @@ class Containers {
   errors = new SvelteMap<string, string>();
   selected = new SvelteSet<string>();
 
+  #seen = new WeakMap<ContainerRow, number>();
   #changed = new Set<string>();
   #timer: ReturnType<typeof setTimeout> | undefined;
 
@@ -64,7 +65,14 @@ class Containers {
     }
   }
 
+  /** When the engine told what we know of it; seconds since 1970. */
+  seen(container: ContainerRow): number {
+    return this.#seen.get(container) ?? 0;
+  }
+
   #set(list: ContainerRow[]) {
+    const now = Date.now() / 1000;
+    for (const container of list) if (!this.#seen.has(container)) this.#seen.set(container, now);
     this.all = list;
     const ids = new Set(list.map((c) => c.Id));
     for (const id of this.selected) if (!ids.has(id)) this.selected.delete(id);

@@ -1,14 +1,20 @@
 import { expect, it } from 'vitest';
-import { age, bytes, parseSize, plural } from './format';
+import { age, bytes, memory, parseSize, plural } from './format';
 
 it.each([
   [0, '0 B'],
-  [1023, '1023 B'],
-  [1536, '1.5 KB'],
-  [10 * 1024 ** 2, '10 MB'],
-  [1.25 * 1024 ** 3, '1.25 GB'],
+  [999, '999 B'],
+  [1500, '1.5 KB'],
+  [82_240_000, '82.2 MB'],
+  [1.25e9, '1.25 GB'],
   [-1, '–'],
 ])('%d bytes are %s', (count, text) => expect(bytes(count)).toBe(text));
+
+it.each([
+  [1023, '1023 B'],
+  [10 * 1024 ** 2, '10 MB'],
+  [1.5 * 1024 ** 3, '1.5 GB'],
+])('%d bytes of memory are %s', (count, text) => expect(memory(count)).toBe(text));
 
 it.each([
   [1000, 'just now'],

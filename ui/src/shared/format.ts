@@ -1,13 +1,22 @@
 // Numbers, times and names for people.
 
-/** Bytes in powers of 1024, as Docker's options count them. */
+/** Bytes of disks, images and networks: in powers of 1000, as docker shows them. */
 export function bytes(count: number): string {
+  return inUnits(count, 1000);
+}
+
+/** Bytes of memory: in powers of 1024, as its options count. */
+export function memory(count: number): string {
+  return inUnits(count, 1024);
+}
+
+function inUnits(count: number, step: number): string {
   if (!Number.isFinite(count) || count < 0) return '–';
   const units = ['B', 'KB', 'MB', 'GB', 'TB'];
   let value = count;
   let unit = 0;
-  while (value >= 1024 && unit < units.length - 1) {
-    value /= 1024;
+  while (value >= step && unit < units.length - 1) {
+    value /= step;
     unit += 1;
   }
   const digits = unit === 0 || value >= 100 ? 0 : value >= 10 ? 1 : 2;
