@@ -33,7 +33,7 @@ export async function act(list: ContainerRow[], verb: Verb, what?: string): Prom
     const question = {
       title: what ? `Delete ${what}?` : `Delete ${plural(chosen.length, 'container')}?`,
       text: `What was written inside ${chosen.length === 1 ? 'the container' : 'them'} is lost; named volumes stay.${
-        running > 0 ? ` ${running === 1 && chosen.length === 1 ? 'It is' : `${running} ${running === 1 ? 'is' : 'are'}`} running and will be killed.` : ''
+        running > 0 ? ` ${chosen.length === 1 ? 'It is' : running === 1 ? 'One of them is' : `${running} of them are`} running and will be killed.` : ''
       }`,
       items: chosen.map(nameOf),
       action: chosen.length === 1 ? 'Delete' : `Delete ${chosen.length}`,
