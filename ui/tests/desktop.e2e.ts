@@ -113,7 +113,7 @@ describe('images', () => {
     await page.getByRole('button', { name: 'Run' }).click();
     await dialog().getByLabel('Name', { exact: true }).fill('talker');
     const script = `i=0; while true; do i=$((i+1)); printf '\\033[31mline %d\\033[0m <b>bold</b>\\n' $i; sleep 0.2; done`;
-    await dialog().getByLabel('Command').fill(`sh -c "${script.replaceAll('$', '\\$')}"`);
+    await dialog().getByLabel('Command', { exact: true }).fill(`sh -c "${script.replaceAll('$', '\\$')}"`);
     await dialog().getByRole('button', { name: 'Set a variable' }).click();
     await dialog().getByLabel('Name of the variable').fill('GREETING');
     await dialog().getByLabel('Value of the variable').fill('<script>alert(1)</script>');
@@ -121,7 +121,7 @@ describe('images', () => {
     await dialog().getByLabel('Port of the container').fill('8000');
     await dialog().getByRole('button', { name: 'Mount a volume' }).click();
     await dialog().getByLabel('Volume or folder').fill('talk-data');
-    await dialog().getByLabel('Path in the container').fill('/data');
+    await dialog().getByLabel('Path in the container', { exact: true }).fill('/data');
     const line = await dialog().getByLabel('The same as a docker command').innerText();
     expect(line).toMatch(/^docker run -d --name talker -p 8000 -v talk-data:\/data -e 'GREETING=<script>alert\(1\)<\/script>' \S+ sh -c/);
     await accessible(page);
@@ -195,7 +195,8 @@ describe('a container', () => {
   });
 
   it('holds a hundred thousand lines and draws a screenful', async () => {
-    await longshore.docker('run', '--name', 'flood', 'busybox', 'sh', '-c', 'seq -f "line %.0f of a long log" 1 100000');
+    await longshore.docker('run', '-d', '--name', 'flood', 'busybox', 'sh', '-c', 'seq 1 100000 | sed "s/.*/line & of a long log/"');
+    await longshore.docker('wait', 'flood');
     await go('containers');
     await row('flood').getByRole('link').click();
     await page.getByText(/100,000 lines/).waitFor({ timeout: 60_000 });
