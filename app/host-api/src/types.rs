@@ -123,7 +123,7 @@ pub enum Progress {
     Stage {
         name: String,
         text: String,
-            elapsed_ms: u64,
+        elapsed_ms: u64,
     },
     /// Something that the user should know, and that does not stop the work.
     Notice {
@@ -133,7 +133,7 @@ pub enum Progress {
         /// The request found its work already done.
         already: bool,
         status: Box<Status>,
-            elapsed_ms: u64,
+        elapsed_ms: u64,
     },
     Failed {
         error: ApiError,

@@ -11,7 +11,10 @@ const HEAD: &str = "// Written from app/host-api by its tests. Change the Rust t
 
 fn generated() -> String {
     fn one<T: TS>() -> String {
-        format!("export {}\n", T::decl(&Config::default().with_large_int("number")))
+        format!(
+            "export {}\n",
+            T::decl(&Config::default().with_large_int("number"))
+        )
     }
     let declarations = [
         one::<types::State>(),

@@ -3,6 +3,9 @@
 import { type Ask, type Backend, Failure, type Method, type Streamed, type Terminal } from './backend';
 import type { StreamHead, StreamRequest } from './types';
 
+/** No list of an engine in use is so long. */
+const MOST_CHARACTERS = 64 << 20;
+
 export class HttpBackend implements Backend {
   /** The session's path: everything else stands below it. */
   get #root(): URL {
@@ -23,10 +26,10 @@ export class HttpBackend implements Backend {
         signal: ask.signal,
         credentials: 'same-origin',
       });
-      text = await response.text();
+      text = await bounded(response);
     } catch (error) {
       if (ask.signal?.aborted) throw abort();
-      throw unreachable(error);
+      throw error instanceof Failure ? error : unreachable(error);
     }
     if (!response.ok) throw Failure.ofAnswer(response.status, text);
     if (text === '') return undefined as T;
@@ -151,6 +154,21 @@ class Messages {
       this.socket.close();
     }
   }
+}
+
+/** The text of an answer. An engine that never ends its answer must not fill this page's memory. */
+async function bounded(response: Response): Promise<string> {
+  const decoder = new TextDecoder();
+  const reader = response.body?.getReader();
+  let text = '';
+  for (let piece = await reader?.read(); piece && !piece.done; piece = await reader?.read()) {
+    text += decoder.decode(piece.value, { stream: true });
+    if (text.length > MOST_CHARACTERS) {
+      void reader?.cancel();
+      throw new Failure('internal', 'The answer of the engine is too long.');
+    }
+  }
+  return text + decoder.decode();
 }
 
 function abort(): DOMException {

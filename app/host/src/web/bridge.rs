@@ -175,7 +175,7 @@ async fn ask(text: &str, service: &Arc<Service>) -> Result<Response<Body>, ApiEr
     let body = asked.body.unwrap_or_default();
     let request = request.body(super::body(body.into())).map_err(bad)?;
     let path = request.uri().path().to_owned();
-    if !super::is_served(&path) {
+    if !asked.path.starts_with('/') || !super::is_served(&path) {
         return Err(api::not_found());
     }
     super::forward(request, &path, service).await

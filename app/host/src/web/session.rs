@@ -151,7 +151,7 @@ mod tests {
     #[test]
     fn a_session_is_its_path_and_its_cookie() {
         let sessions = Sessions::default();
-        let mut enter = || sessions.redeem(&sessions.invite().unwrap()).unwrap();
+        let enter = || sessions.redeem(&sessions.invite().unwrap()).unwrap();
         let (one, other) = (enter(), enter());
         let good = format!("a=b; longshore={}", one.secret);
         assert!(sessions.knows(&one.name, &cookies(&good)));
@@ -164,7 +164,7 @@ mod tests {
     #[test]
     fn old_sessions_make_room() {
         let sessions = Sessions::default();
-        let mut enter = || sessions.redeem(&sessions.invite().unwrap()).unwrap();
+        let enter = || sessions.redeem(&sessions.invite().unwrap()).unwrap();
         let first = enter();
         for _ in 0..MAX_SESSIONS {
             enter();

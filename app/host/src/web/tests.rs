@@ -1,9 +1,12 @@
 //! What gets in and what does not, over real sockets.
 
+use futures::{SinkExt, StreamExt};
 use longshore_host_api::Home;
 use longshore_host_api::settings::Stored;
 use longshore_local_socket::Listener;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
 use super::*;
 
@@ -215,4 +218,146 @@ async fn docker_answers_stream_and_end_with_the_browser() {
     let ended = tokio::time::timeout(Duration::from_secs(5), daemon.read_to_end(&mut rest));
     ended.await.expect("the daemon's side stays open").unwrap();
     assert!(guest.service.home().docker_socket().exists());
+}
+
+type Client = tokio_tungstenite::WebSocketStream<TcpStream>;
+
+impl Guest {
+    /// A browser's WebSocket to `inner` of a new session.
+    async fn socket(&self, inner: &str) -> Client {
+        let (path, cookie) = self.enter().await;
+        let request = http::Request::builder()
+            .uri(format!("ws://{}{path}{inner}", self.door.address))
+            .header("Host", self.door.address.to_string())
+            .header("Origin", format!("http://{}", self.door.address))
+            .header("Cookie", cookie.trim().trim_start_matches("Cookie: "))
+            .header("Connection", "Upgrade")
+            .header("Upgrade", "websocket")
+            .header("Sec-WebSocket-Version", "13")
+            .header("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ==")
+            .body(())
+            .unwrap();
+        let stream = TcpStream::connect(self.door.address).await.unwrap();
+        let opened = tokio_tungstenite::client_async(request, stream).await;
+        opened.unwrap().0
+    }
+}
+
+/// Reads from the daemon's side until `end` has come.
+async fn read_until(stream: &mut longshore_local_socket::Stream, end: &str) -> String {
+    let mut seen = String::new();
+    while !seen.contains(end) {
+        let mut buffer = [0; 4096];
+        let length = stream.read(&mut buffer).await.unwrap();
+        assert_ne!(length, 0, "{seen}");
+        seen += &String::from_utf8_lossy(&buffer[..length]);
+    }
+    seen
+}
+
+async fn next(socket: &mut Client) -> Message {
+    let patience = Duration::from_secs(5);
+    let message = tokio::time::timeout(patience, socket.next()).await;
+    message.expect("a message").unwrap().unwrap()
+}
+
+#[tokio::test]
+async fn a_terminal_goes_both_ways_and_ends_with_its_program() {
+    let (guest, mut docker) = Guest::new().await;
+    let mut socket = guest.socket("exec/abc").await;
+    let mut daemon = docker.accept().await.unwrap();
+    let head = read_until(&mut daemon, r#"{"Detach":false,"Tty":true}"#).await;
+    assert!(
+        head.starts_with("POST /exec/abc/start HTTP/1.1\r\n"),
+        "{head}"
+    );
+    let answer = "HTTP/1.1 101 UPGRADED\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n$ ";
+    daemon.write_all(answer.as_bytes()).await.unwrap();
+    assert_eq!(next(&mut socket).await, Message::binary("$ "));
+    socket.send(Message::binary("ls\n")).await.unwrap();
+    assert_eq!(read_until(&mut daemon, "\n").await, "ls\n");
+    daemon.write_all(b"bin").await.unwrap();
+    assert_eq!(next(&mut socket).await, Message::binary("bin"));
+    drop(daemon);
+    let Message::Close(Some(frame)) = next(&mut socket).await else {
+        panic!("no close")
+    };
+    assert_eq!(frame.code, CloseCode::Normal);
+}
+
+#[tokio::test]
+async fn a_browser_that_goes_closes_its_terminal() {
+    let (guest, mut docker) = Guest::new().await;
+    let socket = guest.socket("attach/web").await;
+    let mut daemon = docker.accept().await.unwrap();
+    let head = read_until(&mut daemon, "\r\n\r\n").await;
+    assert!(head.starts_with("POST /containers/web/attach?"), "{head}");
+    let answer = "HTTP/1.1 101 UPGRADED\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n";
+    daemon.write_all(answer.as_bytes()).await.unwrap();
+    drop(socket);
+    let mut rest = Vec::new();
+    let ended = tokio::time::timeout(Duration::from_secs(5), daemon.read_to_end(&mut rest));
+    ended.await.expect("the daemon's side stays open").unwrap();
+}
+
+#[tokio::test]
+async fn an_engine_that_refuses_a_terminal_is_quoted() {
+    let (guest, mut docker) = Guest::new().await;
+    let mut socket = guest.socket("exec/abc").await;
+    let mut daemon = docker.accept().await.unwrap();
+    read_until(&mut daemon, "}").await;
+    let body = r#"{"message":"container is paused"}"#;
+    let answer = format!(
+        "HTTP/1.1 409 Conflict\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    daemon.write_all(answer.as_bytes()).await.unwrap();
+    let Message::Close(Some(frame)) = next(&mut socket).await else {
+        panic!("no close")
+    };
+    assert_eq!(frame.reason.as_str(), "container is paused");
+}
+
+#[tokio::test]
+async fn a_stream_has_a_head_a_body_and_an_end() {
+    let (guest, mut docker) = Guest::new().await;
+    let mut socket = guest.socket("stream").await;
+    let request = r#"{"method":"POST","path":"/docker/images/create?fromImage=a%2Fb"}"#;
+    socket.send(Message::text(request)).await.unwrap();
+    let mut daemon = docker.accept().await.unwrap();
+    let head = read_until(&mut daemon, "\r\n\r\n").await;
+    assert!(
+        head.starts_with("POST /images/create?fromImage=a%2Fb HTTP/1.1\r\n"),
+        "{head}"
+    );
+    let answer = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n{\"status\":1}\n";
+    daemon.write_all(answer.as_bytes()).await.unwrap();
+    let head = r#"{"status":200,"content_type":"application/json"}"#;
+    assert_eq!(next(&mut socket).await, Message::text(head));
+    assert_eq!(next(&mut socket).await, Message::binary("{\"status\":1}\n"));
+    drop(daemon);
+    assert!(next(&mut socket).await.is_close());
+}
+
+#[tokio::test]
+async fn a_stream_reaches_the_two_apis_and_nothing_else() {
+    let (guest, _docker) = Guest::new().await;
+    for (path, want) in [
+        ("/api/v1/machine", "200"),
+        ("/api/v1/shutdown", "404"),
+        ("/index.html", "404"),
+        ("http://example.com/api/v1/status", "404"),
+        ("", "400"),
+    ] {
+        let mut socket = guest.socket("stream").await;
+        let method = if path.ends_with("shutdown") {
+            "POST"
+        } else {
+            "GET"
+        };
+        let request = format!(r#"{{"method":"{method}","path":"{path}"}}"#);
+        socket.send(Message::text(request)).await.unwrap();
+        let head = next(&mut socket).await.into_text().unwrap();
+        assert!(head.contains(want), "{path}: {head}");
+    }
 }
