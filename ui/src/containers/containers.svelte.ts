@@ -7,6 +7,8 @@ import { SvelteMap, SvelteSet } from 'svelte/reactivity';
 import { nameOf } from './rows';
 
 const SETTLE = 80;
+/** More at once are asked for as a whole: their ids would not fit into an address. */
+const MOST_ASKED = 50;
 /** Events that change nothing that a list shows. */
 const SILENT = /^(exec_|top|resize|attach|detach|copy|archive-path|extract-to-dir|export)/;
 
@@ -45,6 +47,7 @@ class Containers {
     this.#timer = undefined;
     const ids = [...this.#changed];
     this.#changed.clear();
+    if (ids.length > MOST_ASKED) return this.refresh();
     try {
       const found = await docker.containers(ids);
       const known = new Map(this.all?.map((c) => [c.Id, c]));
