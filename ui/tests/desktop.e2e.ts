@@ -9,6 +9,7 @@ let browser: Browser;
 let page: Page;
 let wrong: string[];
 let registry: string;
+let dead: string;
 
 const row = (name: string) => page.getByRole('row').filter({ has: page.getByRole('link', { name, exact: true }) });
 const go = (...parts: string[]) => page.evaluate((hash) => (location.hash = hash), `#/${parts.join('/')}`);
@@ -16,7 +17,8 @@ const dialog = () => page.getByRole('dialog');
 
 beforeAll(async () => {
   registry = await longshore.registry();
-  await longshore.longshore('settings', 'set', 'cpus=2', 'memory=1g', 'disk=8g', 'docker_context=false', `insecure_registries+=${registry}`);
+  dead = await longshore.deadRegistry();
+  await longshore.longshore('settings', 'set', 'cpus=2', 'memory=1g', 'disk=8g', 'docker_context=false', `insecure_registries=${registry},${dead}`);
   browser = await launch();
 });
 
@@ -51,6 +53,8 @@ describe('first run', () => {
     await picture(page, 'first-run');
     await page.getByRole('button', { name: 'Start Longshore' }).click();
     await page.getByText('Starting the engine').waitFor();
+    await page.getByRole('listitem').nth(2).waitFor();
+    await picture(page, 'starting');
     await page.getByText('Engine running').waitFor({ timeout: 120_000 });
     await page.getByRole('heading', { name: 'No containers yet' }).waitFor();
     await accessible(page);
@@ -92,6 +96,16 @@ describe('images', () => {
     await page.getByRole('button', { name: 'Dismiss' }).click();
   });
 
+  it('are pulled no further when one thinks better of it', async () => {
+    await page.getByRole('button', { name: 'Pull', exact: true }).click();
+    await dialog().getByLabel('Image').fill(`${dead}/slow`);
+    await page.keyboard.press('Enter');
+    const article = page.getByRole('article', { name: /slow/ });
+    await article.getByRole('button', { name: 'Cancel' }).click();
+    await article.getByText(/^Cancelled/).waitFor();
+    await article.getByRole('button', { name: 'Dismiss' }).click();
+  });
+
   it('say why they cannot be pulled', async () => {
     await page.getByRole('button', { name: 'Pull', exact: true }).click();
     await dialog().getByLabel('Image').fill(`${registry}/no/such`);
@@ -100,6 +114,23 @@ describe('images', () => {
     await article.getByRole('button', { name: 'Try again' }).waitFor();
     expect(await article.innerText()).toMatch(/not found|unknown|denied|does not exist/i);
     await article.getByRole('button', { name: 'Dismiss' }).click();
+  });
+
+  it('are cleaned up, those that nobody uses', async () => {
+    await longshore.docker('tag', 'busybox', 'spare:1');
+    await row('spare').waitFor();
+    await longshore.docker('create', '--name', 'user', 'busybox');
+    await row('busybox').getByText('user').waitFor();
+    await longshore.docker('rm', 'user');
+    await row('busybox').getByText('unused').waitFor();
+    await page.getByRole('button', { name: 'Clean up' }).click();
+    expect(await dialog().innerText()).toMatch(/busybox:latest[\s\S]*spare:1/);
+    await dialog().getByRole('button', { name: /^Delete \d/ }).click();
+    await page.getByText(/are free again/).waitFor();
+    await page.getByRole('heading', { name: 'No images yet' }).waitFor();
+    await longshore.load('busybox');
+    await longshore.docker('tag', 'busybox', `${registry}/team/box:1`);
+    await row('busybox').waitFor();
   });
 
   it('show their layers', async () => {

@@ -1,7 +1,7 @@
 // A Longshore of its own for a test: programs, home, docker command, registry.
 import { type ChildProcess, execFile, spawn } from 'node:child_process';
 import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { createServer } from 'node:net';
+import { createServer, type Server } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { promisify } from 'node:util';
@@ -14,6 +14,7 @@ export class Longshore {
   readonly folder = mkdtempSync(join(tmpdir(), 'longshore-ui-'));
   readonly home = join(this.folder, 'home');
   #registry: ChildProcess | undefined;
+  #dead: Server | undefined;
 
   readonly #env: NodeJS.ProcessEnv;
 
@@ -57,7 +58,15 @@ export class Longshore {
     return `10.0.2.2:${port}`;
   }
 
+  /** A registry that takes requests and never answers; its name as the VM sees it. */
+  async deadRegistry(): Promise<string> {
+    const port = await freePort();
+    this.#dead = createServer((socket) => socket.on('error', () => {})).listen(port, '127.0.0.1');
+    return `10.0.2.2:${port}`;
+  }
+
   async end() {
+    this.#dead?.close();
     this.#registry?.kill();
     await this.longshore('stop').catch(() => {});
     const pid = JSON.parse(await this.longshore('status', '--json').catch((e: { stdout?: string }) => e.stdout ?? '{}')) as { host_pid?: number };

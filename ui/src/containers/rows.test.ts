@@ -60,4 +60,5 @@ it('lists each published port once', () => {
     { IP: '127.0.0.1', PrivatePort: 53, PublicPort: 53, Type: 'udp' },
   ]);
   expect(ports.map(portUrl)).toEqual([undefined, 'https://localhost:8443']);
+  expect(portUrl({ IP: '192.168.1.2', PrivatePort: 80, PublicPort: 80, Type: 'tcp' })).toBe('http://192.168.1.2:80');
 });

@@ -105,5 +105,8 @@ export function publishedPorts(ports: Port[] | null | undefined): Port[] {
 export function portUrl(port: Port): string | undefined {
   if (port.Type !== 'tcp' || !port.PublicPort) return undefined;
   const secure = port.PrivatePort === 443 || port.PrivatePort === 8443;
-  return `${secure ? 'https' : 'http'}://localhost:${port.PublicPort}`;
+  // An address of its own is where it listens; all of them, and the loopback, are best known by their name.
+  const all = ['', '0.0.0.0', '::', '127.0.0.1', '::1'].includes(port.IP ?? '');
+  const address = all ? 'localhost' : port.IP!.includes(':') ? `[${port.IP}]` : port.IP;
+  return `${secure ? 'https' : 'http'}://${address}:${port.PublicPort}`;
 }

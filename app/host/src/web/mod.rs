@@ -25,7 +25,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{self, HeaderValue};
-use http::{Method, Request, Response, StatusCode};
+use http::{Method, Request, Response};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -267,16 +267,20 @@ fn enter(request: &Request<Incoming>, door: &Door) -> Result<Response<Body>, Api
         .filter(|_| *request.method() == Method::GET)
         .ok_or_else(signed_out)?;
     let session = door.sessions.redeem(token).ok_or_else(signed_out)?;
-    let mut response = Response::new(api::whole(Vec::new()));
-    *response.status_mut() = StatusCode::SEE_OTHER;
+    // No redirect: a browser that came from another site's link would not send a strict cookie along with it.
+    let page = format!(
+        "<!doctype html><title>Longshore</title><meta http-equiv=\"refresh\" content=\"0;url={}\">",
+        session.path()
+    );
+    let mut response = Response::new(body(page.into()));
+    let cookie =
+        HeaderValue::from_str(&session.cookie()).map_err(|e| ApiError::internal(e.to_string()))?;
     let headers = response.headers_mut();
-    for (name, value) in [
-        (header::LOCATION, session.path()),
-        (header::SET_COOKIE, session.cookie()),
-    ] {
-        let value = HeaderValue::from_str(&value).map_err(|e| ApiError::internal(e.to_string()))?;
-        headers.insert(name, value);
-    }
+    headers.insert(header::SET_COOKIE, cookie);
+    headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("text/html; charset=utf-8"),
+    );
     Ok(response)
 }
 
@@ -290,10 +294,12 @@ fn forbidden(why: &str) -> ApiError {
 
 /// Headers of every answer: nothing but our own scripts runs, nobody frames us, nothing tells others our address.
 fn harden(response: &mut Response<Body>, door: &Door) {
-    // The terminal makes style sheets of its own, which is why styles may stand in the page; scripts may not.
+    // The terminal makes style sheets of its own, which is why styles may stand in the page; scripts may not. Text becomes markup
+    // nowhere but in the templates of the pages.
     let policy = format!(
         "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; font-src 'self'; \
-         connect-src 'self' ws://{}; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+         connect-src 'self' ws://{}; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; \
+         require-trusted-types-for 'script'; trusted-types svelte-trusted-html",
         door.address
     );
     let headers = response.headers_mut();
