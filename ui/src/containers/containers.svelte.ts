@@ -26,6 +26,8 @@ class Containers {
 
   #seen = new WeakMap<ContainerRow, number>();
   #changed = new Set<string>();
+  /** Counts events, so that a list that was asked for before one of them is known to be old. */
+  #touched = 0;
   #timer: ReturnType<typeof setTimeout> | undefined;
 
   open(): () => void {
@@ -39,6 +41,7 @@ class Containers {
   }
 
   #touch(id: string) {
+    this.#touched += 1;
     this.#changed.add(id);
     this.#timer ??= setTimeout(() => void this.#update(), SETTLE);
   }
@@ -59,10 +62,12 @@ class Containers {
     }
   }
 
-  async refresh() {
+  async refresh(): Promise<void> {
+    const before = this.#touched;
     try {
       this.#set(await docker.containers());
       this.failure = undefined;
+      if (this.#touched !== before) setTimeout(() => void this.refresh(), SETTLE);
     } catch (error) {
       this.failure = Failure.of(error);
     }
