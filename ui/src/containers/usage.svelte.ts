@@ -1,10 +1,13 @@
 // CPU and memory of the rows in sight, and of no others; nothing is asked while the page is hidden.
 import { docker } from '../api';
 import type { CpuStats, Stats } from '../api/docker';
+import { attended } from '../shared/attention';
 import { sleep } from '../shared/retry';
 import { SvelteMap } from 'svelte/reactivity';
 
 const PERIOD = 2000;
+/** While nobody touches the page. */
+const QUIET_PERIOD = 6000;
 const AT_ONCE = 3;
 
 export interface Usage {
@@ -46,7 +49,7 @@ class UsageOfRows {
       if (document.visibilityState === 'visible') await this.#round(signal);
       else await shown(signal);
       // A slow engine is asked less often.
-      await sleep(Math.max(PERIOD, 2 * (performance.now() - began)), signal);
+      await sleep(Math.max(attended() ? PERIOD : QUIET_PERIOD, 2 * (performance.now() - began)), signal);
     }
   }
 
@@ -64,7 +67,10 @@ class UsageOfRows {
       if (!this.#wanted.includes(id)) return;
       const cpu = cpuPercent(this.#last.get(id), stats.cpu_stats);
       this.#last.set(id, stats.cpu_stats);
-      this.by.set(id, { cpu, memory: memoryUsed(stats), limit: stats.memory_stats?.limit ?? 0 });
+      const next = { cpu: cpu === undefined ? undefined : Math.round(cpu * 10) / 10, memory: memoryUsed(stats), limit: stats.memory_stats?.limit ?? 0 };
+      const before = this.by.get(id);
+      // What looks the same is not drawn again.
+      if (before?.cpu !== next.cpu || before?.memory !== next.memory) this.by.set(id, next);
     } catch {
       // It may have ended since; the list will say so.
       this.by.delete(id);
