@@ -420,6 +420,16 @@ describe('the engine', () => {
     await row('renamed').waitFor({ timeout: 20_000 });
   });
 
+  it('is lost in the middle of everything, and comes back', async () => {
+    const status = JSON.parse(await longshore.longshore('status', '--json')) as { vm: { qemu_pid: number } };
+    process.kill(status.vm.qemu_pid, 'SIGKILL');
+    await page.getByRole('heading', { name: 'The engine has failed' }).waitFor();
+    await accessible(page);
+    await picture(page, 'failed');
+    await page.getByRole('button', { name: 'Start it again' }).click();
+    await row('renamed').getByText(/^Up /).waitFor({ timeout: 120_000 });
+  }, 150_000);
+
   it('stops after a question, and a page without it says what to do', async () => {
     await page.getByRole('button', { name: 'Engine actions' }).click();
     await page.getByRole('menuitem', { name: 'Stop' }).click();

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::{Stream, StreamExt, TryStreamExt};
+use http::header::{CONTENT_TYPE, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Full, Limited, StreamBody};
@@ -279,12 +280,19 @@ pub fn whole(bytes: Vec<u8>) -> Body {
 
 fn json(value: &impl Serialize) -> Result<Response<Body>, ApiError> {
     let bytes = serde_json::to_vec(value).map_err(|e| ApiError::internal(e.to_string()))?;
-    Ok(Response::new(whole(bytes)))
+    Ok(of_json(bytes))
+}
+
+fn of_json(bytes: Vec<u8>) -> Response<Body> {
+    let mut response = Response::new(whole(bytes));
+    let kind = HeaderValue::from_static("application/json");
+    response.headers_mut().insert(CONTENT_TYPE, kind);
+    response
 }
 
 pub fn error(error: &ApiError) -> Response<Body> {
     let bytes = serde_json::to_vec(error).unwrap_or_default();
-    let mut response = Response::new(whole(bytes));
+    let mut response = of_json(bytes);
     *response.status_mut() =
         StatusCode::from_u16(error.code.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     response

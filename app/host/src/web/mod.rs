@@ -167,8 +167,13 @@ async fn connection(
     let handler = service_fn(|request| {
         let (door, service, end) = (door.clone(), service.clone(), end.clone());
         async move {
+            let accepts = text(&request, &header::ACCEPT);
+            let by_hand = accepts.is_some_and(|a| a.starts_with("text/html"));
             let answer = route(request, &door, &service, end).await;
-            let mut response = answer.unwrap_or_else(|e| api::error(&e));
+            let mut response = answer.unwrap_or_else(|e| match by_hand {
+                true => page_of(&e),
+                false => api::error(&e),
+            });
             harden(&mut response, &door);
             Ok::<_, Infallible>(response)
         }
@@ -290,6 +295,28 @@ fn signed_out() -> ApiError {
 
 fn forbidden(why: &str) -> ApiError {
     ApiError::new(longshore_host_api::ErrorCode::Forbidden, why)
+}
+
+/// An error for who has typed an address or followed a link.
+fn page_of(error: &ApiError) -> Response<Body> {
+    let escaped = |text: &str| {
+        text.replace('&', "&amp;")
+            .replace('<', "&lt;")
+            .replace('>', "&gt;")
+    };
+    let page = format!(
+        "<!doctype html><meta charset=utf-8><meta name=color-scheme content=\"light dark\"><title>Longshore</title>\
+         <body style=\"font: 15px system-ui; margin: 20vh auto; max-width: 30em\"><h1>Longshore</h1><p>{}</p><p>{}</p>",
+        escaped(&error.message),
+        escaped(error.hint.as_deref().unwrap_or_default())
+    );
+    let mut response = api::error(error);
+    *response.body_mut() = body(page.into());
+    response.headers_mut().insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("text/html; charset=utf-8"),
+    );
+    response
 }
 
 /// Headers of every answer: nothing but our own scripts runs, nobody frames us, nothing tells others our address.

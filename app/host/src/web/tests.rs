@@ -163,6 +163,19 @@ async fn every_request_needs_the_right_host_cookie_and_origin() {
 }
 
 #[tokio::test]
+async fn who_comes_too_late_reads_why() {
+    let (guest, _docker) = Guest::new().await;
+    let answer = guest
+        .ask("GET /?token=x HTTP/1.1\nHost: HOST\nAccept: text/html,*/*\nConnection: close\n\n")
+        .await;
+    assert!(answer.starts_with("HTTP/1.1 403 "), "{answer}");
+    assert!(
+        answer.contains("<p>open a new one with: longshore ui</p>"),
+        "{answer}"
+    );
+}
+
+#[tokio::test]
 async fn websockets_need_the_origin() {
     let (guest, _docker) = Guest::new().await;
     let (path, cookie) = guest.enter().await;
