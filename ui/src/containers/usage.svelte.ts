@@ -9,6 +9,7 @@ const PERIOD = 2000;
 /** While nobody touches the page. */
 const QUIET_PERIOD = 6000;
 const AT_ONCE = 3;
+const MOST_REMEMBERED = 2000;
 
 export interface Usage {
   cpu: number | undefined;
@@ -40,7 +41,8 @@ class UsageOfRows {
   want(ids: string[]) {
     this.#wanted = ids;
     for (const id of [...this.by.keys()]) if (!ids.includes(id)) this.by.delete(id);
-    for (const id of [...this.#last.keys()]) if (!ids.includes(id)) this.#last.delete(id);
+    // A row that comes back into sight has its rate since it was seen last.
+    if (this.#last.size > MOST_REMEMBERED) this.#last.clear();
   }
 
   async follow(signal: AbortSignal) {
