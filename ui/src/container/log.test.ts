@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import { columns, Layout, Log, MOST_LINES } from './log';
+import { columns, Finder, Layout, Log, MOST_LINES } from './log';
 
 it('splits the time off and keeps the style for the next line', () => {
   const log = new Log();
@@ -36,6 +36,23 @@ it.each([
   ['e\u0301', 1],
   ['é', 1],
 ])('%s has %i columns', (text, count) => expect(columns(text)).toBe(count));
+
+it('finds lines while the log grows and forgets', () => {
+  const log = new Log();
+  const finder = new Finder();
+  log.add(['one', 'two', '\x1b[1mOn\x1b[0me more'], 'stdout');
+  expect(finder.find(log.lines, 'one')).toEqual([1, 3]);
+  log.add(['someone'], 'stdout');
+  expect(finder.find(log.lines, 'one')).toEqual([1, 3, 4]);
+  log.lines.splice(0, 1);
+  expect(finder.find(log.lines, 'one')).toEqual([3, 4]);
+  expect(finder.find(log.lines, 'two')).toEqual([2]);
+  expect(finder.find(log.lines, '')).toEqual([]);
+  log.clear();
+  expect(finder.find(log.lines, 'two')).toEqual([]);
+  log.add(['two'], 'stdout');
+  expect(finder.find(log.lines, 'two')).toEqual([5]);
+});
 
 it('finds the line of a row', () => {
   const log = new Log();

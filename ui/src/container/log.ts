@@ -1,5 +1,5 @@
 // The lines of a log: the last hundred thousand, with what is needed to place each of them on the screen.
-import { PLAIN, type Style, styleAfter } from '../shared/ansi';
+import { PLAIN, plain, type Style, styleAfter } from '../shared/ansi';
 import type { Source } from '../api/stream';
 
 export const MOST_LINES = 100_000;
@@ -14,6 +14,8 @@ export interface Line {
   text: string;
   time: string;
   source: Source;
+  /** Columns of its visible text. */
+  width: number;
   /** The style that the lines before have left. */
   style: Style;
 }
@@ -33,7 +35,7 @@ export class Log {
       const time = TIME.exec(line);
       let text = time ? line.slice(time[0].length) : line;
       if (text.length > MOST_CHARACTERS) text = `${text.slice(0, MOST_CHARACTERS)}… (${text.length} characters)`;
-      this.lines.push({ number: this.#next++, text, time: time?.[1] ?? '', source, style: this.#styles[source] });
+      this.lines.push({ number: this.#next++, text, time: time?.[1] ?? '', source, width: columns(plain(text)), style: this.#styles[source] });
       this.#styles[source] = styleAfter(text, this.#styles[source]);
     }
     if (this.lines.length <= MOST_LINES + SLACK) return 0;
@@ -51,6 +53,32 @@ export class Log {
   /** Where to go on after a break: the moment of the last line. */
   get lastTime(): string | undefined {
     return this.lines.at(-1)?.time || undefined;
+  }
+}
+
+/** The lines that hold a text; each line is looked at once, however the log grows. */
+export class Finder {
+  #needle = '';
+  #to = 0;
+  #numbers: number[] = [];
+
+  /** Numbers of the lines that hold `needle`, which is in lower case. */
+  find(lines: Line[], needle: string): number[] {
+    if (needle !== this.#needle) {
+      this.#needle = needle;
+      this.#to = 0;
+      this.#numbers = [];
+    }
+    const first = lines[0]?.number ?? Infinity;
+    const gone = this.#numbers.findIndex((number) => number >= first);
+    if (gone !== 0) this.#numbers.splice(0, gone < 0 ? this.#numbers.length : gone);
+    // Numbers are consecutive: where to go on is known.
+    for (let i = Math.max(0, this.#to + 1 - first); i < lines.length; i++) {
+      const line = lines[i]!;
+      if (needle !== '' && plain(line.text).toLowerCase().includes(needle)) this.#numbers.push(line.number);
+      this.#to = line.number;
+    }
+    return [...this.#numbers];
   }
 }
 
