@@ -5,6 +5,12 @@ export default defineConfig({
   // The pages stand below a path that is new in every session.
   base: './',
   plugins: [svelte()],
-  build: { target: 'es2022', modulePreload: { polyfill: false }, assetsInlineLimit: 0, chunkSizeWarningLimit: 800 },
+  build: {
+    rolldownOptions: { checks: { pluginTimings: false } },
+    target: 'es2022',
+    modulePreload: { polyfill: false },
+    assetsInlineLimit: 0,
+    chunkSizeWarningLimit: 800,
+  },
   test: { include: ['src/**/*.test.ts'] },
 });

@@ -210,7 +210,9 @@ describe('a container', () => {
     await page.getByRole('tab', { name: 'Stats' }).click();
     await expect.poll(() => page.locator('canvas').count()).toBe(4);
     await page.getByText(/\d process/).waitFor();
-    await page.waitForTimeout(3000);
+    const cpu = page.getByRole('figure').filter({ hasText: 'CPU' }).locator('figcaption');
+    const first = await cpu.innerText();
+    await expect.poll(() => cpu.innerText(), { timeout: 15_000 }).not.toBe(first);
     await accessible(page);
     await picture(page, 'stats');
     await page.getByRole('tab', { name: 'Mounts and environment' }).click();
