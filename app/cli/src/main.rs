@@ -1,4 +1,4 @@
-//! `longshore`: start, stop, status, logs, shell, doctor, settings.
+//! `longshore`: start, stop, status, logs, shell, doctor, ui, settings.
 
 mod context;
 mod doctor;
@@ -9,6 +9,7 @@ mod settings;
 mod shell;
 mod status;
 mod terminal;
+mod ui;
 
 use std::process::ExitCode;
 
@@ -55,6 +56,7 @@ async fn run(command: Command) -> Result<ExitCode, ApiError> {
             println!("{}", home.docker_host());
             Ok(ExitCode::SUCCESS)
         }
+        Command::Ui(flags) => ui::show(&client, flags).await,
         Command::Settings(command) => settings::run(&client, command).await,
     }
 }

@@ -50,6 +50,11 @@ pub enum Command {
     /// Print the value for DOCKER_HOST
     #[command(after_help = "Use it as: export DOCKER_HOST=$(longshore docker-host)")]
     DockerHost,
+    /// Open the window's pages in a browser
+    #[command(
+        after_help = "The address works once, for two minutes; the pages stay open until the host service ends, or --close."
+    )]
+    Ui(UiFlags),
     /// Show or change settings
     #[command(subcommand)]
     Settings(SettingsCommand),
@@ -76,6 +81,16 @@ pub struct StartFlags {
     /// One more folder that containers may mount; PATH:ro for reading only
     #[arg(long = "share", value_name = "PATH")]
     pub shares: Vec<String>,
+}
+
+#[derive(Args)]
+pub struct UiFlags {
+    /// Only print the address
+    #[arg(long)]
+    pub no_open: bool,
+    /// Close the pages, for every browser that shows them
+    #[arg(long, conflicts_with = "no_open")]
+    pub close: bool,
 }
 
 #[derive(Args)]

@@ -16,6 +16,7 @@ use crate::home::Home;
 use crate::spawn;
 use crate::types::{
     LogSource, Progress, SettingsChange, SettingsChanged, ShareRequest, StartRequest, Status,
+    UiAddress,
 };
 
 /// Larger answers are not part of this API.
@@ -105,6 +106,15 @@ impl Client {
     /// Ends the service; the VM goes on.
     pub async fn shutdown(&self) -> Result<(), ApiError> {
         self.json(Method::POST, "/v1/shutdown", &()).await
+    }
+
+    /// Opens the pages for a browser.
+    pub async fn open_ui(&self) -> Result<UiAddress, ApiError> {
+        self.json(Method::POST, "/v1/ui", &()).await
+    }
+
+    pub async fn close_ui(&self) -> Result<(), ApiError> {
+        self.json(Method::DELETE, "/v1/ui", &()).await
     }
 
     /// The bytes of a log, as they come.

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 /// What kind of failure it is; the CLI derives its exit code from it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 #[serde(rename_all = "snake_case")]
 pub enum ErrorCode {
     /// The request itself is wrong: a bad value, an unknown setting.
@@ -14,6 +15,8 @@ pub enum ErrorCode {
     NotFound,
     /// The request does not fit the present state, for example a shell in a stopped VM.
     Conflict,
+    /// The caller may not ask for this.
+    Forbidden,
     /// The machine lacks something: QEMU, disk space, memory.
     Unavailable,
     /// The VM could not be started.
@@ -30,6 +33,7 @@ impl ErrorCode {
         match self {
             ErrorCode::Invalid => 400,
             ErrorCode::NotFound => 404,
+            ErrorCode::Forbidden => 403,
             ErrorCode::Conflict => 409,
             ErrorCode::Unavailable | ErrorCode::NoService => 503,
             ErrorCode::StartFailed | ErrorCode::Internal => 500,
@@ -45,20 +49,23 @@ impl ErrorCode {
             ErrorCode::Unavailable => 5,
             ErrorCode::StartFailed => 6,
             ErrorCode::NoService => 7,
-            ErrorCode::Internal => 1,
+            ErrorCode::Forbidden | ErrorCode::Internal => 1,
         }
     }
 }
 
 /// A failed request: what failed and why, what to do next, and the log lines that show it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 pub struct ApiError {
     pub code: ErrorCode,
     pub message: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, ts(optional))]
     pub hint: Option<String>,
     /// The stage of the start that failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, ts(optional))]
     pub stage: Option<String>,
     /// The decisive lines of the logs, oldest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

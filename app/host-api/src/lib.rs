@@ -16,3 +16,6 @@ pub use error::{ApiError, ErrorCode};
 pub use home::Home;
 pub use settings::Settings;
 pub use size::Size;
+
+#[cfg(test)]
+mod typescript;

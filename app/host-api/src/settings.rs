@@ -12,9 +12,12 @@ use crate::size::Size;
 
 /// The settings in force: what the user has set, over the defaults.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 pub struct Settings {
     pub cpus: u32,
+    #[cfg_attr(test, ts(type = "string"))]
     pub memory: Size,
+    #[cfg_attr(test, ts(type = "string"))]
     pub disk: Size,
     pub accelerator: String,
     pub channel: String,

@@ -8,6 +8,7 @@ use crate::error::ApiError;
 
 /// Where the VM stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 #[serde(rename_all = "snake_case")]
 pub enum State {
     Stopped,
@@ -33,15 +34,18 @@ impl State {
 
 /// `GET /v1/status`
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 pub struct Status {
     pub state: State,
     /// The stage of a start, or why the VM failed or is paused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, ts(optional))]
     pub detail: Option<String>,
     pub version: String,
     pub home: PathBuf,
     pub docker_host: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, ts(optional))]
     pub vm: Option<VmFacts>,
     pub shares: Vec<ShareStatus>,
     pub ports: Vec<PublishedPort>,
@@ -50,19 +54,26 @@ pub struct Status {
 
 /// What the running VM was made of.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 pub struct VmFacts {
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, ts(optional))]
     pub pid: Option<u32>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, ts(optional))]
     pub qemu_pid: Option<u32>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, ts(optional))]
     pub qemu_version: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, ts(optional))]
     pub accelerator: Option<String>,
     /// Why this accelerator, when it is not the one that was hoped for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, ts(optional))]
     pub accelerator_reason: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, ts(optional))]
     pub channel: Option<String>,
     pub cpus: u32,
     pub memory: u64,
@@ -70,15 +81,18 @@ pub struct VmFacts {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 pub struct ShareStatus {
     pub path: PathBuf,
     pub read_only: bool,
     pub mounted: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, ts(optional))]
     pub error: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 pub struct PublishedPort {
     /// `127.0.0.1:8080/tcp`
     pub host: String,
@@ -88,6 +102,8 @@ pub struct PublishedPort {
 
 /// `POST /v1/start`: what is set becomes the setting of the same name.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+#[cfg_attr(test, ts(optional_fields))]
 #[serde(deny_unknown_fields, default)]
 pub struct StartRequest {
     pub cpus: Option<u32>,
@@ -100,6 +116,7 @@ pub struct StartRequest {
 
 /// One line of the answer to start, stop and restart.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum Progress {
     /// A stage has begun.
@@ -125,6 +142,7 @@ pub enum Progress {
 
 /// `POST /v1/settings`
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 #[serde(deny_unknown_fields)]
 pub struct SettingsChange {
     /// `key=value`, `key+=value`, `key-=value`, or `key=` for the default; all are applied or none.
@@ -133,7 +151,9 @@ pub struct SettingsChange {
 
 /// The answer to a change of settings.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 pub struct SettingsChanged {
+    #[cfg_attr(test, ts(type = "Record<string, unknown>"))]
     pub settings: serde_json::Map<String, serde_json::Value>,
     /// What the user should know, such as that a restart is needed.
     pub notices: Vec<String>,
@@ -141,6 +161,7 @@ pub struct SettingsChanged {
 
 /// `POST /v1/shares` and `DELETE /v1/shares`
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 #[serde(deny_unknown_fields)]
 pub struct ShareRequest {
     pub path: String,
@@ -148,6 +169,7 @@ pub struct ShareRequest {
 
 /// What `logs` can show.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 #[serde(rename_all = "lowercase")]
 pub enum LogSource {
     Host,
@@ -179,4 +201,61 @@ impl LogSource {
         .into_iter()
         .find(|s| s.as_str() == name)
     }
+}
+
+/// One line of `GET /v1/watch`
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+pub struct EngineState {
+    pub state: State,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, ts(optional))]
+    pub detail: Option<String>,
+}
+
+/// `GET /v1/machine`: what this machine has, in bytes.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+pub struct MachineFacts {
+    pub cpus: u32,
+    pub memory: u64,
+    /// What the data disk takes now.
+    pub data_disk: u64,
+    /// What is left where the data disk is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, ts(optional))]
+    pub free_disk: Option<u64>,
+}
+
+/// The answer to `POST /v1/ui`, which opens the pages for a browser; `DELETE /v1/ui` closes them.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+pub struct UiAddress {
+    /// Works once.
+    pub url: String,
+}
+
+/// The first message on a browser's `stream` socket: a request to `/api/…` or `/docker/…`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+#[serde(deny_unknown_fields)]
+pub struct StreamRequest {
+    pub method: String,
+    pub path: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, ts(optional))]
+    pub body: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, ts(optional))]
+    pub registry_auth: Option<String>,
+}
+
+/// Its first answer; the body follows as binary messages.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+pub struct StreamHead {
+    pub status: u16,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, ts(optional))]
+    pub content_type: Option<String>,
 }

@@ -6,13 +6,16 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::{Stream, StreamExt, TryStreamExt};
+use http::header::{CONTENT_TYPE, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Full, Limited, StreamBody};
 use hyper::body::{Frame, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use longshore_host_api::types::{LogSource, SettingsChange, SettingsChanged, ShareRequest};
+use longshore_host_api::types::{
+    LogSource, SettingsChange, SettingsChanged, ShareRequest, StartRequest, UiAddress,
+};
 use longshore_host_api::{ApiError, ErrorCode};
 use longshore_local_socket::Listener;
 use longshore_protocol::control::{Reply, Request as GuestRequest};
@@ -27,7 +30,16 @@ use crate::operation::Operation;
 use crate::service::{self, Service};
 use crate::{channel, doctor, guest, logs, splice};
 
-type Body = BoxBody<Bytes, io::Error>;
+pub type Body = BoxBody<Bytes, io::Error>;
+
+/// Who asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Caller {
+    /// A program of the user, through the local socket.
+    Local,
+    /// A page, which may show what containers say: it opens nothing of the host to them.
+    Browser,
+}
 
 /// The largest request of this API.
 const MAX_REQUEST: usize = 1 << 20;
@@ -60,7 +72,9 @@ where
     let handler = service_fn(move |request| {
         let service = service.clone();
         async move {
-            let response = route(request, &service).await.unwrap_or_else(|e| error(&e));
+            let request = request.map(|body: Incoming| body.map_err(io::Error::other).boxed());
+            let answer = route(request, &service, Caller::Local).await;
+            let response = answer.unwrap_or_else(|e| error(&e));
             Ok::<_, Infallible>(response)
         }
     });
@@ -73,25 +87,38 @@ where
     }
 }
 
-async fn route(
-    request: Request<Incoming>,
+/// Answers one request.
+pub async fn route(
+    request: Request<Body>,
     service: &Arc<Service>,
+    caller: Caller,
 ) -> Result<Response<Body>, ApiError> {
     let path = request.uri().path().to_owned();
     let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
     match (request.method(), parts.as_slice()) {
         (&Method::GET, ["v1", "status"]) => json(&service.status().await),
         (&Method::POST, ["v1", "start"]) => {
-            let wanted = read(request).await?;
+            let wanted: StartRequest = read(request).await?;
+            let shares = wanted.shares.iter().map(|s| format!("shares+={s}"));
+            permit(caller, &shares.collect::<Vec<_>>())?;
             events(service.start(wanted).await?)
         }
         (&Method::POST, ["v1", "stop"]) => events(service.stop()),
         (&Method::GET, ["v1", "settings"]) => json(&service::as_map(&service.settings().await)),
         (&Method::POST, ["v1", "settings"]) => {
             let change: SettingsChange = read(request).await?;
+            permit(caller, &change.assignments)?;
             json(&service.change_settings(&change.assignments).await?)
         }
-        (&Method::POST, ["v1", "shares"]) => json(&share(request, service, "+=").await?),
+        (&Method::GET, ["v1", "machine"]) => json(&service.machine()),
+        (&Method::GET, ["v1", "watch"]) => Ok(streamed(service.watch().map(|state| {
+            let mut line = serde_json::to_vec(&state)?;
+            line.push(b'\n');
+            Ok(Bytes::from(line))
+        }))),
+        (&Method::POST, ["v1", "shares"]) if caller == Caller::Local => {
+            json(&share(request, service, "+=").await?)
+        }
         (&Method::DELETE, ["v1", "shares"]) => json(&share(request, service, "-=").await?),
         (&Method::GET, ["v1", "logs", source]) => {
             let source = LogSource::parse(source).ok_or_else(not_found)?;
@@ -102,9 +129,18 @@ async fn route(
             log(source, follow, service).await
         }
         (&Method::GET, ["v1", "trace", id]) => trace(id, service).await,
-        (&Method::POST, ["v1", "shell"]) => shell(request, service).await,
+        (&Method::POST, ["v1", "ui"]) if caller == Caller::Local => json(&UiAddress {
+            url: service.web().open(service)?,
+        }),
+        (&Method::DELETE, ["v1", "ui"]) if caller == Caller::Local => {
+            service.web().close();
+            json(&())
+        }
+        (&Method::POST, ["v1", "shell"]) if caller == Caller::Local => {
+            shell(request, service).await
+        }
         (&Method::GET, ["v1", "doctor"]) => json(&doctor::examine(service).await),
-        (&Method::POST, ["v1", "shutdown"]) => {
+        (&Method::POST, ["v1", "shutdown"]) if caller == Caller::Local => {
             service.shut_down();
             json(&())
         }
@@ -112,12 +148,40 @@ async fn route(
     }
 }
 
-fn not_found() -> ApiError {
+/// Only the user's own shell opens folders of this machine to containers, and its ports to others.
+fn permit(caller: Caller, assignments: &[String]) -> Result<(), ApiError> {
+    let widens = |assignment: &&String| {
+        let (key, value) = assignment.split_once('=').unwrap_or((assignment, ""));
+        match key.trim() {
+            "shares" | "shares+" => true,
+            // Left empty it becomes the default, which is to share.
+            "share_home" => !matches!(value.trim(), "false" | "no" | "off" | "0"),
+            "publish_address" => !value.trim().is_empty() && !is_loopback(value),
+            _ => false,
+        }
+    };
+    match assignments.iter().find(widens) {
+        Some(assignment) if caller == Caller::Browser => Err(ApiError::new(
+            ErrorCode::Forbidden,
+            "this setting opens your machine to containers or to others, so that it is changed in a terminal",
+        )
+        .with_hint(format!("longshore settings set '{assignment}'"))),
+        _ => Ok(()),
+    }
+}
+
+fn is_loopback(text: &str) -> bool {
+    text.trim()
+        .parse::<std::net::IpAddr>()
+        .is_ok_and(|address| address.is_loopback())
+}
+
+pub fn not_found() -> ApiError {
     ApiError::new(ErrorCode::NotFound, "the host service has no such request")
 }
 
 async fn share(
-    request: Request<Incoming>,
+    request: Request<Body>,
     service: &Service,
     operator: &str,
 ) -> Result<SettingsChanged, ApiError> {
@@ -171,10 +235,7 @@ async fn trace(id: &str, service: &Service) -> Result<Response<Body>, ApiError> 
 }
 
 /// The bytes after the upgrade are the agent's shell frames; this service only carries them.
-async fn shell(
-    mut request: Request<Incoming>,
-    service: &Service,
-) -> Result<Response<Body>, ApiError> {
+async fn shell(mut request: Request<Body>, service: &Service) -> Result<Response<Body>, ApiError> {
     let guest = channel::dial(&service.home().channel_socket(), ports::SHELL)
         .await
         .map_err(|e| {
@@ -201,7 +262,7 @@ async fn shell(
         .map_err(|e| ApiError::internal(e.to_string()))
 }
 
-async fn read<T: DeserializeOwned>(request: Request<Incoming>) -> Result<T, ApiError> {
+async fn read<T: DeserializeOwned>(request: Request<Body>) -> Result<T, ApiError> {
     let body = Limited::new(request.into_body(), MAX_REQUEST)
         .collect()
         .await
@@ -211,7 +272,7 @@ async fn read<T: DeserializeOwned>(request: Request<Incoming>) -> Result<T, ApiE
         .map_err(|e| ApiError::invalid(format!("the request is not understood: {e}")))
 }
 
-fn whole(bytes: Vec<u8>) -> Body {
+pub fn whole(bytes: Vec<u8>) -> Body {
     Full::new(Bytes::from(bytes))
         .map_err(|never: Infallible| match never {})
         .boxed()
@@ -219,12 +280,19 @@ fn whole(bytes: Vec<u8>) -> Body {
 
 fn json(value: &impl Serialize) -> Result<Response<Body>, ApiError> {
     let bytes = serde_json::to_vec(value).map_err(|e| ApiError::internal(e.to_string()))?;
-    Ok(Response::new(whole(bytes)))
+    Ok(of_json(bytes))
 }
 
-fn error(error: &ApiError) -> Response<Body> {
-    let bytes = serde_json::to_vec(error).unwrap_or_default();
+fn of_json(bytes: Vec<u8>) -> Response<Body> {
     let mut response = Response::new(whole(bytes));
+    let kind = HeaderValue::from_static("application/json");
+    response.headers_mut().insert(CONTENT_TYPE, kind);
+    response
+}
+
+pub fn error(error: &ApiError) -> Response<Body> {
+    let bytes = serde_json::to_vec(error).unwrap_or_default();
+    let mut response = of_json(bytes);
     *response.status_mut() =
         StatusCode::from_u16(error.code.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     response
@@ -266,4 +334,31 @@ fn sync_wrapper(
     futures::stream::unfold(receiver, |mut receiver| async move {
         receiver.recv().await.map(|item| (item, receiver))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_cannot_open_the_machine() {
+        for (assignment, allowed) in [
+            ("cpus=2", true),
+            ("shares-=/data", true),
+            ("shares+=/", false),
+            ("shares=/", false),
+            (" shares =/", false),
+            ("share_home=true", false),
+            ("share_home=", false),
+            ("share_home=false", true),
+            ("publish_address=0.0.0.0", false),
+            ("publish_address=127.0.0.1", true),
+            ("publish_address=", true),
+        ] {
+            let assignments = [assignment.to_owned()];
+            let browser = permit(Caller::Browser, &assignments);
+            assert_eq!(browser.is_ok(), allowed, "{assignment}");
+            assert!(permit(Caller::Local, &assignments).is_ok());
+        }
+    }
 }

@@ -20,3 +20,4 @@ mod shares;
 mod splice;
 mod vm;
 mod vm_process;
+mod web;

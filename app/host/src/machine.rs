@@ -53,3 +53,16 @@ pub fn free_disk(path: &std::path::Path) -> Option<u64> {
 pub fn free_disk(_: &std::path::Path) -> Option<u64> {
     None
 }
+
+/// Bytes that a sparse file takes.
+#[cfg(unix)]
+pub fn allocated(path: &std::path::Path) -> u64 {
+    use std::os::unix::fs::MetadataExt;
+    // st_blocks counts 512 bytes whatever the file system (POSIX).
+    std::fs::metadata(path).map_or(0, |m| m.blocks() * 512)
+}
+
+#[cfg(not(unix))]
+pub fn allocated(path: &std::path::Path) -> u64 {
+    std::fs::metadata(path).map_or(0, |m| m.len())
+}

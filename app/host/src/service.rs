@@ -3,8 +3,11 @@
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use futures::Stream;
 use longshore_host_api::settings::{KEYS, Key, Machine, Stored};
-use longshore_host_api::types::{SettingsChanged, ShareStatus, StartRequest, Status};
+use longshore_host_api::types::{
+    EngineState, MachineFacts, SettingsChanged, ShareStatus, StartRequest, Status,
+};
 use longshore_host_api::{ApiError, ErrorCode, Home, Settings};
 use longshore_vm::config::{AcceleratorChoice, ChannelChoice, VmConfig};
 use tokio_util::sync::CancellationToken;
@@ -12,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use crate::operation::{self, Operation, Reporter};
 use crate::phase::Phase;
 use crate::vm::Vm;
+use crate::web::Web;
 use crate::{image, machine, settings_file, shares};
 
 /// The service; one for each `LONGSHORE_HOME`.
@@ -23,6 +27,7 @@ pub struct Service {
     /// The start that others may join.
     starting: Mutex<Option<Operation>>,
     end: CancellationToken,
+    web: Web,
 }
 
 impl Service {
@@ -37,6 +42,7 @@ impl Service {
             vm,
             starting: Mutex::default(),
             end,
+            web: Web::default(),
         })
     }
 
@@ -46,6 +52,42 @@ impl Service {
 
     pub fn vm(&self) -> &Arc<Vm> {
         &self.vm
+    }
+
+    pub fn web(&self) -> &Web {
+        &self.web
+    }
+
+    /// Cancelled when the service ends.
+    pub fn end(&self) -> &CancellationToken {
+        &self.end
+    }
+
+    /// What this machine has, and what the data disk takes of it.
+    pub fn machine(&self) -> MachineFacts {
+        MachineFacts {
+            cpus: self.machine.cpus,
+            memory: self.machine.memory.bytes(),
+            data_disk: machine::allocated(&self.home.data_disk()),
+            free_disk: machine::free_disk(self.home.root()),
+        }
+    }
+
+    /// The engine's state now, and each time that it changes.
+    pub fn watch(&self) -> impl Stream<Item = EngineState> + Send + 'static {
+        let mut phase = self.vm.phase();
+        phase.mark_changed();
+        futures::stream::unfold(phase, |mut phase| async move {
+            phase.changed().await.ok()?;
+            let state = {
+                let now = phase.borrow_and_update();
+                EngineState {
+                    state: now.state(),
+                    detail: now.detail(),
+                }
+            };
+            Some((state, phase))
+        })
     }
 
     pub fn shut_down(&self) {

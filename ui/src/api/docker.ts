@@ -1,0 +1,314 @@
+// The parts of the Docker Engine API that the views use. All of it comes from the guest and may hold anything.
+import type { Ask, Backend, Method } from './backend';
+import { jsonLines } from './stream';
+
+export interface Port {
+  IP?: string;
+  PrivatePort: number;
+  PublicPort?: number;
+  Type: string;
+}
+
+export interface ContainerRow {
+  Id: string;
+  Names: string[];
+  Image: string;
+  ImageID: string;
+  Command: string;
+  Created: number;
+  Ports: Port[];
+  Labels: Record<string, string>;
+  State: string;
+  Status: string;
+  Mounts?: Mount[];
+  NetworkSettings?: { Networks?: Record<string, Endpoint> };
+}
+
+export interface Mount {
+  Type: string;
+  Name?: string;
+  Source: string;
+  Destination: string;
+  Mode?: string;
+  RW: boolean;
+}
+
+export interface Endpoint {
+  IPAddress?: string;
+  IPv6Address?: string;
+  Gateway?: string;
+  MacAddress?: string;
+  Aliases?: string[] | null;
+}
+
+export interface ContainerDetails {
+  Id: string;
+  Name: string;
+  Image: string;
+  Created: string;
+  Path: string;
+  Args: string[];
+  RestartCount: number;
+  State: {
+    Status: string;
+    Running: boolean;
+    Paused: boolean;
+    ExitCode: number;
+    Error: string;
+    OOMKilled: boolean;
+    StartedAt: string;
+    FinishedAt: string;
+    Health?: { Status: string };
+  };
+  Config: {
+    Tty: boolean;
+    OpenStdin: boolean;
+    Image: string;
+    Env: string[] | null;
+    Cmd: string[] | null;
+    Entrypoint: string[] | null;
+    WorkingDir: string;
+    User: string;
+    Hostname: string;
+    Labels: Record<string, string> | null;
+  };
+  HostConfig: {
+    RestartPolicy: { Name: string; MaximumRetryCount: number };
+    NetworkMode: string;
+    AutoRemove: boolean;
+    Memory: number;
+    NanoCpus: number;
+    Privileged: boolean;
+    PortBindings: Record<string, { HostIp: string; HostPort: string }[] | null> | null;
+    Binds: string[] | null;
+  };
+  Mounts: Mount[];
+  NetworkSettings: { Networks: Record<string, Endpoint> };
+}
+
+export interface Stats {
+  read: string;
+  cpu_stats?: CpuStats;
+  precpu_stats?: CpuStats;
+  memory_stats?: { usage?: number; limit?: number; stats?: Record<string, number> };
+  networks?: Record<string, { rx_bytes: number; tx_bytes: number }>;
+  blkio_stats?: { io_service_bytes_recursive?: { op: string; value: number }[] | null };
+  pids_stats?: { current?: number };
+}
+
+export interface CpuStats {
+  cpu_usage?: { total_usage: number };
+  system_cpu_usage?: number;
+  online_cpus?: number;
+}
+
+export interface ImageRow {
+  Id: string;
+  ParentId: string;
+  RepoTags: string[] | null;
+  RepoDigests: string[] | null;
+  Created: number;
+  Size: number;
+  SharedSize?: number;
+  Containers?: number;
+  Labels: Record<string, string> | null;
+}
+
+export interface ImageDetails {
+  Id: string;
+  RepoTags: string[] | null;
+  RepoDigests: string[] | null;
+  Created: string;
+  Architecture: string;
+  Variant?: string;
+  Os: string;
+  Size: number;
+  Config?: {
+    Cmd?: string[] | null;
+    Entrypoint?: string[] | null;
+    Env?: string[] | null;
+    ExposedPorts?: Record<string, unknown> | null;
+    Volumes?: Record<string, unknown> | null;
+    WorkingDir?: string;
+    User?: string;
+    Labels?: Record<string, string> | null;
+  };
+}
+
+export interface HistoryLayer {
+  Id: string;
+  Created: number;
+  CreatedBy: string;
+  Size: number;
+  Comment: string;
+  Tags: string[] | null;
+}
+
+export interface VolumeRow {
+  Name: string;
+  Driver: string;
+  Mountpoint: string;
+  CreatedAt?: string;
+  Labels: Record<string, string> | null;
+  Scope: string;
+  UsageData?: { Size: number; RefCount: number };
+}
+
+export interface NetworkRow {
+  Id: string;
+  Name: string;
+  Created: string;
+  Driver: string;
+  Scope: string;
+  Internal: boolean;
+  Labels: Record<string, string> | null;
+  IPAM?: { Config?: { Subnet?: string; Gateway?: string }[] | null };
+  Containers?: Record<string, { Name: string; IPv4Address: string }> | null;
+}
+
+export interface DockerEvent {
+  Type: string;
+  Action: string;
+  Actor: { ID: string; Attributes: Record<string, string> };
+  timeNano: number;
+  time: number;
+}
+
+export interface PullProgress {
+  id?: string;
+  status?: string;
+  progressDetail?: { current?: number; total?: number };
+  error?: string;
+}
+
+export class Docker {
+  constructor(readonly backend: Backend) {}
+
+  #ask<T>(method: Method, path: string, query: Query = {}, ask: Ask = {}): Promise<T> {
+    return this.backend.request<T>(method, `/docker${path}${encode(query)}`, ask);
+  }
+
+  // An engine that sends null for an empty list is no reason to break.
+  async containers(ids?: string[]): Promise<ContainerRow[]> {
+    const filters = ids ? JSON.stringify({ id: ids }) : undefined;
+    return (await this.#ask<ContainerRow[] | null>('GET', '/containers/json', { all: 'true', filters })) ?? [];
+  }
+
+  container(id: string): Promise<ContainerDetails> {
+    return this.#ask('GET', `/containers/${id}/json`);
+  }
+
+  act(id: string, action: 'start' | 'stop' | 'restart' | 'pause' | 'unpause' | 'kill'): Promise<void> {
+    return this.#ask('POST', `/containers/${id}/${action}`);
+  }
+
+  remove(id: string, volumes = false): Promise<void> {
+    return this.#ask('DELETE', `/containers/${id}`, { force: 'true', v: volumes ? 'true' : undefined });
+  }
+
+  rename(id: string, name: string): Promise<void> {
+    return this.#ask('POST', `/containers/${id}/rename`, { name });
+  }
+
+  create(name: string, body: unknown, signal?: AbortSignal): Promise<{ Id: string; Warnings: string[] | null }> {
+    return this.#ask('POST', '/containers/create', { name: name || undefined }, { body, signal });
+  }
+
+  /** One sample; the rates come from two of them. */
+  sample(id: string, signal?: AbortSignal): Promise<Stats> {
+    return this.#ask('GET', `/containers/${id}/stats`, { stream: 'false', 'one-shot': 'true' }, { signal });
+  }
+
+  async stats(id: string, signal: AbortSignal): Promise<AsyncGenerator<Stats>> {
+    return jsonLines<Stats>((await this.backend.stream('GET', `/docker/containers/${id}/stats?stream=true`, { signal })).chunks);
+  }
+
+  async logs(id: string, query: Query, signal: AbortSignal): Promise<AsyncIterable<Uint8Array>> {
+    const all = { stdout: 'true', stderr: 'true', timestamps: 'true', ...query };
+    return (await this.backend.stream('GET', `/docker/containers/${id}/logs${encode(all)}`, { signal })).chunks;
+  }
+
+  async createExec(id: string, command: string[], env: string[] = []): Promise<string> {
+    const body = { AttachStdin: true, AttachStdout: true, AttachStderr: true, Tty: true, Cmd: command, Env: env };
+    return (await this.#ask<{ Id: string }>('POST', `/containers/${id}/exec`, {}, { body })).Id;
+  }
+
+  resizeExec(id: string, columns: number, rows: number): Promise<void> {
+    return this.#ask('POST', `/exec/${id}/resize`, { w: String(columns), h: String(rows) });
+  }
+
+  async events(signal: AbortSignal, since?: string): Promise<AsyncGenerator<DockerEvent>> {
+    return jsonLines<DockerEvent>((await this.backend.stream('GET', `/docker/events${encode({ since })}`, { signal })).chunks);
+  }
+
+  async images(): Promise<ImageRow[]> {
+    return (await this.#ask<ImageRow[] | null>('GET', '/images/json')) ?? [];
+  }
+
+  image(id: string): Promise<ImageDetails> {
+    return this.#ask('GET', `/images/${encodeURIComponent(id)}/json`);
+  }
+
+  async history(id: string): Promise<HistoryLayer[]> {
+    return (await this.#ask<HistoryLayer[] | null>('GET', `/images/${encodeURIComponent(id)}/history`)) ?? [];
+  }
+
+  tag(id: string, repo: string, tag: string): Promise<void> {
+    return this.#ask('POST', `/images/${encodeURIComponent(id)}/tag`, { repo, tag });
+  }
+
+  removeImage(reference: string, force = false): Promise<void> {
+    return this.#ask('DELETE', `/images/${encodeURIComponent(reference)}`, { force: force ? 'true' : undefined });
+  }
+
+  pruneImages(all: boolean): Promise<{ SpaceReclaimed: number }> {
+    return this.#ask('POST', '/images/prune', { filters: JSON.stringify({ dangling: [all ? 'false' : 'true'] }) });
+  }
+
+  async pull(reference: { image: string; tag: string }, signal: AbortSignal): Promise<AsyncGenerator<PullProgress>> {
+    const query = encode({ fromImage: reference.image, tag: reference.tag });
+    return jsonLines<PullProgress>((await this.backend.stream('POST', `/docker/images/create${query}`, { signal })).chunks);
+  }
+
+  async volumes(): Promise<VolumeRow[]> {
+    return (await this.#ask<{ Volumes: VolumeRow[] | null }>('GET', '/volumes')).Volumes ?? [];
+  }
+
+  /** Sizes take the engine a walk through every volume, so that they are asked for separately. */
+  async volumeSizes(signal?: AbortSignal): Promise<VolumeRow[]> {
+    return (await this.#ask<{ Volumes: VolumeRow[] | null }>('GET', '/system/df', { type: 'volume' }, { signal })).Volumes ?? [];
+  }
+
+  createVolume(name: string): Promise<VolumeRow> {
+    return this.#ask('POST', '/volumes/create', {}, { body: { Name: name } });
+  }
+
+  removeVolume(name: string): Promise<void> {
+    return this.#ask('DELETE', `/volumes/${encodeURIComponent(name)}`);
+  }
+
+  async networks(): Promise<NetworkRow[]> {
+    return (await this.#ask<NetworkRow[] | null>('GET', '/networks')) ?? [];
+  }
+
+  network(id: string): Promise<NetworkRow> {
+    return this.#ask('GET', `/networks/${encodeURIComponent(id)}`);
+  }
+
+  createNetwork(body: { Name: string; Driver: string; Internal: boolean; IPAM?: unknown }): Promise<{ Id: string }> {
+    return this.#ask('POST', '/networks/create', {}, { body });
+  }
+
+  removeNetwork(id: string): Promise<void> {
+    return this.#ask('DELETE', `/networks/${encodeURIComponent(id)}`);
+  }
+}
+
+type Query = Record<string, string | undefined>;
+
+function encode(query: Query): string {
+  const set = new URLSearchParams();
+  for (const [key, value] of Object.entries(query)) if (value !== undefined) set.set(key, value);
+  const text = set.toString();
+  return text === '' ? '' : `?${text}`;
+}

@@ -1,0 +1,54 @@
+// The host service: the engine's life and settings.
+import type { Backend } from './backend';
+import { jsonLines } from './stream';
+import type {
+  EngineState,
+  LogSource,
+  MachineFacts,
+  Progress,
+  Report,
+  Settings,
+  SettingsChanged,
+  StartRequest,
+  Status,
+} from './types';
+
+export class Host {
+  constructor(readonly backend: Backend) {}
+
+  status(): Promise<Status> {
+    return this.backend.request('GET', '/api/v1/status');
+  }
+
+  machine(): Promise<MachineFacts> {
+    return this.backend.request('GET', '/api/v1/machine');
+  }
+
+  settings(): Promise<Settings> {
+    return this.backend.request('GET', '/api/v1/settings');
+  }
+
+  changeSettings(assignments: string[]): Promise<SettingsChanged> {
+    return this.backend.request('POST', '/api/v1/settings', { body: { assignments } });
+  }
+
+  doctor(signal?: AbortSignal): Promise<Report> {
+    return this.backend.request('GET', '/api/v1/doctor', { signal });
+  }
+
+  async watch(signal: AbortSignal): Promise<AsyncGenerator<EngineState>> {
+    return jsonLines<EngineState>((await this.backend.stream('GET', '/api/v1/watch', { signal })).chunks);
+  }
+
+  async start(request: Partial<StartRequest> = {}): Promise<AsyncGenerator<Progress>> {
+    return jsonLines<Progress>((await this.backend.stream('POST', '/api/v1/start', { body: request })).chunks);
+  }
+
+  async stop(): Promise<AsyncGenerator<Progress>> {
+    return jsonLines<Progress>((await this.backend.stream('POST', '/api/v1/stop', { body: null })).chunks);
+  }
+
+  async logs(source: LogSource, signal: AbortSignal): Promise<AsyncIterable<Uint8Array>> {
+    return (await this.backend.stream('GET', `/api/v1/logs/${source}?follow=true`, { signal })).chunks;
+  }
+}

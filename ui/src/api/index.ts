@@ -1,0 +1,10 @@
+// The one backend of this page, and what speaks through it.
+import { Docker } from './docker';
+import { Host } from './host';
+import { HttpBackend } from './http';
+
+const backend = new HttpBackend();
+
+export const docker = new Docker(backend);
+export const host = new Host(backend);
+export const terminal = backend.terminal.bind(backend);

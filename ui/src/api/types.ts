@@ -1,0 +1,98 @@
+// Written from app/host-api by its tests. Change the Rust types, then:
+// LONGSHORE_WRITE_TYPES=1 cargo test -p longshore-host-api typescript
+
+export type State = "stopped" | "starting" | "running" | "paused" | "stopping" | "failed";
+
+export type Status = { state: State, 
+/**
+ * The stage of a start, or why the VM failed or is paused.
+ */
+detail?: string, version: string, home: string, docker_host: string, vm?: VmFacts, shares: Array<ShareStatus>, ports: Array<PublishedPort>, host_pid: number, };
+
+export type VmFacts = { pid?: number, qemu_pid?: number, qemu_version?: string, accelerator?: string, 
+/**
+ * Why this accelerator, when it is not the one that was hoped for.
+ */
+accelerator_reason?: string, channel?: string, cpus: number, memory: number, disk: number, };
+
+export type ShareStatus = { path: string, read_only: boolean, mounted: boolean, error?: string, };
+
+export type PublishedPort = { 
+/**
+ * `127.0.0.1:8080/tcp`
+ */
+host: string, 
+/**
+ * The port dialled in the guest.
+ */
+guest: string, };
+
+export type StartRequest = { cpus?: number, memory?: string, disk?: string, accelerator?: string, channel?: string, shares: Array<string>, };
+
+export type Progress = { "event": "stage", name: string, text: string, elapsed_ms: number, } | { "event": "notice", text: string, } | { "event": "done", 
+/**
+ * The request found its work already done.
+ */
+already: boolean, status: Status, elapsed_ms: number, } | { "event": "failed", error: ApiError, };
+
+export type SettingsChange = { 
+/**
+ * `key=value`, `key+=value`, `key-=value`, or `key=` for the default; all are applied or none.
+ */
+assignments: Array<string>, };
+
+export type SettingsChanged = { settings: Record<string, unknown>, 
+/**
+ * What the user should know, such as that a restart is needed.
+ */
+notices: Array<string>, };
+
+export type LogSource = "host" | "console" | "daemon" | "supervisor" | "agent";
+
+export type EngineState = { state: State, detail?: string, };
+
+export type MachineFacts = { cpus: number, memory: number, 
+/**
+ * What the data disk takes now.
+ */
+data_disk: number, 
+/**
+ * What is left where the data disk is.
+ */
+free_disk?: number, };
+
+export type StreamRequest = { method: string, path: string, body?: string, registry_auth?: string, };
+
+export type StreamHead = { status: number, content_type?: string, };
+
+export type Settings = { cpus: number, memory: string, disk: string, accelerator: string, channel: string, share_home: boolean, shares: Array<string>, publish_address: string, insecure_registries: Array<string>, docker_context: boolean, };
+
+export type ErrorCode = "invalid" | "not_found" | "conflict" | "forbidden" | "unavailable" | "start_failed" | "no_service" | "internal";
+
+export type ApiError = { code: ErrorCode, message: string, hint?: string, 
+/**
+ * The stage of the start that failed.
+ */
+stage?: string, 
+/**
+ * The decisive lines of the logs, oldest first.
+ */
+log?: Array<string>, };
+
+export type Verdict = "ok" | "warn" | "fail" | "skip";
+
+export type Check = { 
+/**
+ * Stable short name, such as `qemu` or `docker-socket`.
+ */
+name: string, verdict: Verdict, 
+/**
+ * What was found.
+ */
+detail: string, 
+/**
+ * What to do about it.
+ */
+fix?: string, };
+
+export type Report = { checks: Array<Check>, };

@@ -1,0 +1,444 @@
+// What a user does with the pages, from the first start on.
+import type { Browser, Page } from 'playwright-core';
+import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { accessible, launch, picture, watch } from './browser';
+import { Longshore } from './longshore';
+
+const longshore = new Longshore();
+let browser: Browser;
+let page: Page;
+let wrong: string[];
+let registry: string;
+let dead: string;
+
+const row = (name: string) => page.getByRole('row').filter({ has: page.getByRole('link', { name, exact: true }) });
+const go = (...parts: string[]) => page.evaluate((hash) => (location.hash = hash), `#/${parts.join('/')}`);
+const dialog = () => page.getByRole('dialog');
+
+beforeAll(async () => {
+  registry = await longshore.registry();
+  dead = await longshore.deadRegistry();
+  await longshore.longshore('settings', 'set', 'cpus=2', 'memory=1g', 'disk=8g', 'docker_context=false', `insecure_registries=${registry},${dead}`);
+  browser = await launch();
+});
+
+afterAll(async () => {
+  if (page && process.env['LONGSHORE_SCREENSHOTS']) await page.screenshot({ path: `${process.env['LONGSHORE_SCREENSHOTS']}/last.png` }).catch(() => {});
+  await browser?.close();
+  await longshore.end();
+});
+
+afterEach(() => {
+  expect(wrong.splice(0)).toEqual([]);
+});
+
+describe('first run', () => {
+  it('lets one browser in, once', async () => {
+    const url = await longshore.longshore('ui', '--no-open');
+    const context = await browser.newContext({ viewport: { width: 1180, height: 740 }, acceptDownloads: true, permissions: ['clipboard-read', 'clipboard-write'] });
+    page = await context.newPage();
+    wrong = watch(page);
+    await page.goto(url);
+    await page.getByRole('heading', { name: 'Welcome to Longshore' }).waitFor();
+    expect(page.url()).not.toContain('token');
+    const stranger = await browser.newPage();
+    expect((await stranger.goto(url))?.status()).toBe(403);
+    // Without its cookie the address opens nothing.
+    expect((await stranger.goto(page.url()))?.status()).toBe(403);
+    await stranger.close();
+  });
+
+  it('explains itself and starts', async () => {
+    await accessible(page);
+    await picture(page, 'first-run');
+    await page.getByRole('button', { name: 'Start Longshore' }).click();
+    await page.getByText('Starting the engine').waitFor();
+    await page.getByRole('listitem').nth(2).waitFor();
+    await picture(page, 'starting');
+    await page.getByText('Engine running').waitFor({ timeout: 120_000 });
+    await page.getByRole('heading', { name: 'No containers yet' }).waitFor();
+    await accessible(page);
+    await picture(page, 'nothing-yet');
+  }, 150_000);
+});
+
+describe('images', () => {
+  it('appear when they come', async () => {
+    await go('images');
+    await page.getByRole('heading', { name: 'No images yet' }).waitFor();
+    await longshore.load('busybox');
+    await row('busybox').waitFor();
+    await accessible(page);
+  });
+
+  it('are tagged', async () => {
+    await row('busybox').getByRole('button', { name: /More actions/ }).click();
+    await page.getByRole('menuitem', { name: 'Tag…' }).click();
+    await dialog().getByLabel('New name').fill(`${registry}/team/box:1`);
+    await dialog().getByRole('button', { name: 'Tag' }).click();
+    await row(`${registry}/team/box`).waitFor();
+    expect(await longshore.docker('images', '-q', `${registry}/team/box:1`)).not.toBe('');
+  });
+
+  it('are deleted, and pulled again layer by layer', async () => {
+    await longshore.docker('push', '-q', `${registry}/team/box:1`);
+    await row(`${registry}/team/box`).getByRole('button', { name: /^Delete/ }).click();
+    expect(await dialog().innerText()).toContain(`${registry}/team/box:1`);
+    await dialog().getByRole('button', { name: 'Delete' }).click();
+    await row(`${registry}/team/box`).waitFor({ state: 'detached' });
+    await longshore.docker('rmi', 'busybox');
+    await page.getByRole('button', { name: 'Pull', exact: true }).click();
+    await dialog().getByLabel('Image').fill(`${registry}/team/box:1`);
+    await dialog().getByRole('button', { name: 'Pull' }).click();
+    await page.getByText('Pulled').waitFor();
+    await row(`${registry}/team/box`).waitFor();
+    await longshore.docker('tag', `${registry}/team/box:1`, 'busybox');
+    await page.getByRole('button', { name: 'Dismiss' }).click();
+  });
+
+  it('are pulled no further when one thinks better of it', async () => {
+    await page.getByRole('button', { name: 'Pull', exact: true }).click();
+    await dialog().getByLabel('Image').fill(`${dead}/slow`);
+    await page.keyboard.press('Enter');
+    const article = page.getByRole('article', { name: /slow/ });
+    await article.getByRole('button', { name: 'Cancel' }).click();
+    await article.getByText(/^Cancelled/).waitFor();
+    await article.getByRole('button', { name: 'Dismiss' }).click();
+  });
+
+  it('say why they cannot be pulled', async () => {
+    await page.getByRole('button', { name: 'Pull', exact: true }).click();
+    await dialog().getByLabel('Image').fill(`${registry}/no/such`);
+    await page.keyboard.press('Enter');
+    const article = page.getByRole('article', { name: /no\/such/ });
+    await article.getByRole('button', { name: 'Try again' }).waitFor();
+    expect(await article.innerText()).toMatch(/not found|unknown|denied|does not exist/i);
+    await article.getByRole('button', { name: 'Dismiss' }).click();
+  });
+
+  it('are cleaned up, those that nobody uses', async () => {
+    await longshore.docker('tag', 'busybox', 'spare:1');
+    await row('spare').waitFor();
+    await longshore.docker('create', '--name', 'user', 'busybox');
+    await row('busybox').getByText('user').waitFor();
+    await longshore.docker('rm', 'user');
+    await row('busybox').getByText('unused').waitFor();
+    await page.getByRole('button', { name: 'Clean up' }).click();
+    expect(await dialog().innerText()).toMatch(/busybox:latest[\s\S]*spare:1/);
+    await dialog().getByRole('button', { name: /^Delete \d/ }).click();
+    await page.getByText(/are free again/).waitFor();
+    await page.getByRole('heading', { name: 'No images yet' }).waitFor();
+    await longshore.load('busybox');
+    await longshore.docker('tag', 'busybox', `${registry}/team/box:1`);
+    await row('busybox').waitFor();
+  });
+
+  it('show their layers', async () => {
+    await row('busybox').getByRole('link').click();
+    await page.getByRole('heading', { name: 'Layers' }).waitFor();
+    await accessible(page);
+    await picture(page, 'image');
+  });
+
+  it('run, with the docker line that does the same', async () => {
+    await page.getByRole('button', { name: 'Run' }).click();
+    await dialog().getByLabel('Name', { exact: true }).fill('talker');
+    const script = `i=0; while true; do i=$((i+1)); printf '\\033[31mline %d\\033[0m <b>bold</b>\\n' $i; sleep 0.2; done`;
+    await dialog().getByLabel('Command', { exact: true }).fill(`sh -c "${script.replaceAll('$', '\\$')}"`);
+    await dialog().getByRole('button', { name: 'Set a variable' }).click();
+    await dialog().getByLabel('Name of the variable').fill('GREETING');
+    await dialog().getByLabel('Value of the variable').fill('<script>alert(1)</script>');
+    await dialog().getByRole('button', { name: 'Publish a port' }).click();
+    await dialog().getByLabel('Port of the container').fill('8000');
+    await dialog().getByRole('button', { name: 'Mount a volume' }).click();
+    await dialog().getByLabel('Volume or folder').fill('talk-data');
+    await dialog().getByLabel('Path in the container', { exact: true }).fill('/data');
+    const line = await dialog().getByLabel('The same as a docker command').innerText();
+    expect(line).toMatch(/^docker run -d --name talker -p 8000 -v talk-data:\/data -e 'GREETING=<script>alert\(1\)<\/script>' \S+ sh -c/);
+    await accessible(page);
+    await picture(page, 'run');
+    await dialog().getByRole('button', { name: 'Run' }).click();
+    await page.getByRole('tab', { name: 'Logs' }).waitFor();
+  });
+});
+
+describe('a container', () => {
+  it('shows its log in colours and never as markup', async () => {
+    const log = page.getByRole('log');
+    await log.getByText('line 3', { exact: true }).waitFor();
+    expect(await log.getByText('<b>bold</b>').count()).toBeGreaterThan(0);
+    expect(await log.locator('b').count()).toBe(0);
+    const colour = await log.getByText('line 3', { exact: true }).evaluate((e) => getComputedStyle(e).color);
+    expect(colour).not.toBe(await log.getByText('<b>bold</b>').first().evaluate((e) => getComputedStyle(e).color));
+    await accessible(page);
+    await picture(page, 'logs');
+  });
+
+  it('searches, shows times, wraps and downloads', async () => {
+    await page.getByLabel('Search the log').fill('line 2');
+    await page.getByText(/^\d+ of \d+$/).waitFor();
+    await page.getByRole('button', { name: 'Show times' }).click();
+    await page.getByRole('log').getByText(/^\d{4}-\d\d-\d\d \d\d:\d\d/).first().waitFor();
+    const [download] = await Promise.all([page.waitForEvent('download'), page.getByRole('button', { name: 'Download' }).click()]);
+    expect(download.suggestedFilename()).toBe('talker.log');
+    await page.keyboard.press('Escape');
+  });
+
+  it('has a terminal that fits, and lives on under other tabs', async () => {
+    await page.getByRole('tab', { name: 'Terminal' }).click();
+    const screen = page.locator('.xterm-rows');
+    await expect.poll(() => screen.innerText(), { timeout: 20_000 }).toMatch(/[#$] *$/m);
+    await page.keyboard.type('echo answer $((6*7)); stty size\n');
+    await expect.poll(() => screen.innerText(), { timeout: 10_000 }).toContain('answer 42');
+    const size = async () => /^(\d+) (\d+)$/m.exec(await screen.innerText())?.slice(1).map(Number);
+    await expect.poll(size, { timeout: 10_000 }).toBeTruthy();
+    const before = (await size())!;
+    await page.getByRole('tab', { name: 'Inspect' }).click();
+    await page.setViewportSize({ width: 900, height: 600 });
+    await page.getByRole('tab', { name: 'Terminal' }).click();
+    expect(await screen.innerText()).toContain('answer 42');
+    await page.waitForTimeout(500);
+    await page.keyboard.type('clear; stty size\n');
+    await expect.poll(size, { timeout: 10_000 }).toSatisfy((now: number[] | undefined) => !!now && now[0]! < before[0]! && now[1]! < before[1]!);
+    await page.setViewportSize({ width: 1180, height: 740 });
+    await page.keyboard.type('exit\n');
+    await page.getByText('The shell has ended.').waitFor();
+    await picture(page, 'terminal');
+  });
+
+  it('shows charts, mounts and what the engine knows', async () => {
+    await page.getByRole('tab', { name: 'Stats' }).click();
+    await expect.poll(() => page.locator('canvas').count()).toBe(4);
+    await page.getByText(/\d process/).waitFor();
+    const cpu = page.getByRole('figure').filter({ hasText: 'CPU' }).locator('figcaption');
+    const first = await cpu.innerText();
+    await expect.poll(() => cpu.innerText(), { timeout: 15_000 }).not.toBe(first);
+    await accessible(page);
+    await picture(page, 'stats');
+    await page.getByRole('tab', { name: 'Mounts and environment' }).click();
+    await page.getByText('<script>alert(1)</script>').waitFor();
+    await page.getByText('/data', { exact: true }).waitFor();
+    await accessible(page);
+    await picture(page, 'mounts');
+    await page.getByRole('tab', { name: 'Inspect' }).click();
+    await page.getByLabel('Search names and values').fill('hostconfig binds');
+    await page.getByText('"talk-data:/data"').waitFor();
+    await accessible(page);
+    await picture(page, 'inspect');
+  });
+
+  it('holds a hundred thousand lines and draws a screenful', async () => {
+    await longshore.docker('run', '-d', '--name', 'flood', 'busybox', 'sh', '-c', 'seq 1 100000 | sed "s/.*/line & of a long log/"');
+    await longshore.docker('wait', 'flood');
+    await go('containers');
+    await row('flood').getByRole('link').click();
+    await page.getByText(/100,000 lines/).waitFor({ timeout: 60_000 });
+    await page.getByText('line 100000 of a long log').waitFor();
+    expect(await page.getByRole('log').locator('.line').count()).toBeLessThan(120);
+    const began = Date.now();
+    await page.getByLabel('Search the log').fill('line 50000 ');
+    await page.getByText('1 of 1').waitFor();
+    await page.getByText('line 50000 ').first().waitFor();
+    expect(Date.now() - began).toBeLessThan(3000);
+    const scrolled = await page.getByRole('log').evaluate(async (view) => {
+      const start = performance.now();
+      for (let i = 0; i < 30; i++) {
+        view.scrollTop += 20_000;
+        await new Promise(requestAnimationFrame);
+      }
+      return (performance.now() - start) / 30;
+    });
+    expect(scrolled, 'milliseconds for a frame while scrolling').toBeLessThan(100);
+  });
+});
+
+describe('containers', () => {
+  it('appear and change without being asked', async () => {
+    await go('containers');
+    await longshore.docker('run', '-d', '--name', 'from-cli', 'busybox', 'sleep', '1000');
+    await row('from-cli').getByText(/^Up /).waitFor();
+    await longshore.docker('pause', 'from-cli');
+    await row('from-cli').getByText(/Paused/).waitFor();
+    await longshore.docker('unpause', 'from-cli');
+    await row('from-cli').getByText(/%/).waitFor();
+    await longshore.docker('rm', '-f', 'flood');
+    await row('flood').waitFor({ state: 'detached' });
+  });
+
+  it('stand below their project, whatever it is called', async () => {
+    const project = '<img src=x onerror=alert(1)>';
+    for (const [service, label] of [['web', 'shop'], ['db', 'shop'], ['evil', project]] as const)
+      await longshore.docker('run', '-d', '--name', `${label === 'shop' ? 'shop-' : ''}${service}`, '--label', `com.docker.compose.project=${label}`, 'busybox', 'sleep', '1000');
+    const group = page.getByRole('row').filter({ hasText: '2 of 2 running' });
+    await group.waitFor();
+    await page.getByText(project).waitFor();
+    expect(await page.locator('img[src="x"]').count()).toBe(0);
+    await accessible(page);
+    await picture(page, 'containers');
+    await page.getByRole('button', { name: 'Hide the containers of the project shop' }).click();
+    await row('web').waitFor({ state: 'detached' });
+    await page.getByRole('button', { name: 'Show the containers of the project shop' }).click();
+    await row('web').waitFor();
+  });
+
+  it('are acted on as a group, after a question that names them', async () => {
+    await page.getByRole('button', { name: 'Stop the project shop' }).click();
+    expect(await dialog().innerText()).toMatch(/shop-db[\s\S]*shop-web/);
+    await picture(page, 'confirm');
+    await dialog().getByRole('button', { name: 'Stop 2' }).click();
+    await page.getByText('0 of 2 running').waitFor({ timeout: 40_000 });
+    await page.getByRole('button', { name: 'Start the project shop' }).click();
+    await page.getByText('2 of 2 running').waitFor();
+  });
+
+  it('keep an error on the row that it belongs to', async () => {
+    await longshore.docker('create', '--name', 'broken', 'busybox', '/no/such/program');
+    await row('broken').getByRole('button', { name: 'Start broken' }).click();
+    const alert = row('broken').getByRole('alert');
+    await alert.waitFor();
+    expect(await alert.innerText()).toMatch(/no such|not found/i);
+    expect(await page.getByRole('alert').count()).toBe(1);
+    await row('broken').getByRole('button', { name: 'Dismiss the error' }).click();
+    await alert.waitFor({ state: 'detached' });
+  });
+
+  it('are found, and a search without a match says so', async () => {
+    await page.keyboard.press('/');
+    await page.keyboard.type('talk');
+    await row('from-cli').waitFor({ state: 'detached' });
+    await row('talker').waitFor();
+    await page.keyboard.type('zzz');
+    await page.getByRole('heading', { name: 'No container matches' }).waitFor();
+    await page.getByRole('button', { name: 'Clear search and filter' }).click();
+    await page.getByRole('button', { name: /^Stopped/ }).click();
+    await row('broken').waitFor();
+    await row('talker').waitFor({ state: 'detached' });
+    await page.getByRole('button', { name: /^All/ }).click();
+  });
+
+  it('are reached and deleted with the keyboard alone', async () => {
+    await page.getByRole('row').nth(1).focus();
+    await page.keyboard.press('End');
+    await expect.poll(() => page.evaluate(() => document.activeElement?.textContent)).toContain('broken');
+    await page.keyboard.press('Space');
+    await page.getByText('1 selected').waitFor();
+    await page.keyboard.press('Delete');
+    expect(await dialog().innerText()).toContain('broken');
+    await page.keyboard.press('Enter');
+    await row('broken').waitFor({ state: 'detached' });
+    await page.keyboard.press('Control+k');
+    await page.getByRole('combobox').waitFor();
+    await accessible(page);
+    await page.keyboard.type('terminal talker');
+    await picture(page, 'palette');
+    await page.keyboard.press('Enter');
+    await page.getByRole('tab', { name: 'Terminal', selected: true }).waitFor();
+    await go('containers');
+  });
+
+  it('are deleted together', async () => {
+    for (const name of ['shop-db', 'shop-web', 'evil']) await row(name.replace(/^shop-/, '')).getByRole('checkbox').click();
+    await page.getByText('3 selected').waitFor();
+    await page.getByRole('button', { name: 'Delete', exact: true }).click();
+    for (const name of ['shop-db', 'shop-web', 'evil']) expect(await dialog().innerText()).toContain(name);
+    await dialog().getByRole('button', { name: 'Delete 3' }).click();
+    await page.getByText('2 of 2 running').waitFor({ state: 'detached', timeout: 40_000 });
+    await row('evil').waitFor({ state: 'detached' });
+  });
+});
+
+describe('volumes and networks', () => {
+  it('are created, shown with their users, and deleted', async () => {
+    await go('volumes');
+    await page.getByRole('row').filter({ hasText: 'talk-data' }).getByRole('link', { name: 'talker' }).waitFor();
+    await page.getByRole('button', { name: 'Create' }).click();
+    await dialog().getByLabel('Name').fill('spare');
+    await dialog().getByRole('button', { name: 'Create' }).click();
+    const spare = page.getByRole('row').filter({ hasText: 'spare' });
+    await spare.waitFor();
+    await accessible(page);
+    await picture(page, 'volumes');
+    await page.getByRole('button', { name: 'Delete talk-data' }).click();
+    await dialog().getByRole('button', { name: 'Delete' }).click();
+    expect(await page.getByRole('alert').innerText()).toMatch(/in use/);
+    await page.getByRole('button', { name: 'Delete spare' }).click();
+    await dialog().getByRole('button', { name: 'Delete' }).click();
+    await spare.waitFor({ state: 'detached' });
+
+    await go('networks');
+    await page.getByRole('row').filter({ hasText: 'bridge' }).getByRole('link', { name: 'talker' }).or(page.getByText(/\+\d/)).first().waitFor();
+    await page.getByRole('button', { name: 'Create' }).click();
+    await dialog().getByLabel('Name').fill('back-end');
+    await dialog().getByLabel('Subnet').fill('172.30.0.0/16');
+    await dialog().getByRole('button', { name: 'Create' }).click();
+    const network = page.getByRole('row').filter({ hasText: 'back-end' });
+    await network.getByText('172.30.0.0/16').waitFor();
+    await accessible(page);
+    await picture(page, 'networks');
+    await page.getByRole('button', { name: 'Delete back-end' }).click();
+    await dialog().getByRole('button', { name: 'Delete' }).click();
+    await network.waitFor({ state: 'detached' });
+  });
+});
+
+describe('the engine', () => {
+  it('is examined', async () => {
+    await go('doctor');
+    await page.getByText('Docker socket', { exact: false }).first().waitFor();
+    await accessible(page);
+    await picture(page, 'doctor');
+  });
+
+  it('refuses what the machine must not open to a page', async () => {
+    await go('settings');
+    await page.getByLabel('Address for published ports').fill('0.0.0.0');
+    await page.getByRole('button', { name: 'Save' }).click();
+    expect(await page.getByRole('alert').innerText()).toContain('terminal');
+    await page.getByRole('button', { name: 'Discard' }).click();
+    await accessible(page);
+    await picture(page, 'settings');
+  });
+
+  it('restarts with other resources, and containers come back', async () => {
+    await longshore.docker('update', '--restart', 'always', 'talker');
+    await page.getByLabel('CPUs', { exact: true }).fill('1');
+    await page.getByLabel('Memory in gibibytes').fill('1.5');
+    await page.getByRole('button', { name: 'Apply and restart' }).click();
+    expect(await dialog().innerText()).toContain('talker');
+    await dialog().getByRole('button', { name: 'Apply and restart' }).click();
+    await page.getByText('Applied; the engine has restarted').waitFor({ timeout: 120_000 });
+    expect(await longshore.longshore('shell', 'nproc')).toBe('1');
+    const total = Number(/MemTotal:\s+(\d+)/.exec(await longshore.longshore('shell', 'cat', '/proc/meminfo'))?.[1]);
+    expect(total).toBeGreaterThan(1.2 * 1024 * 1024);
+    await go('containers');
+    await row('talker').getByText(/^Up /).waitFor();
+  }, 180_000);
+
+  it('loses its daemon and the list stays', async () => {
+    await longshore.longshore('shell', 'sh', '-c', 'kill -9 $(pidof longshore-daemon)');
+    await page.waitForTimeout(1500);
+    await row('talker').getByText(/^Up /).waitFor();
+    await longshore.docker('rename', 'talker', 'renamed');
+    await row('renamed').waitFor({ timeout: 20_000 });
+  });
+
+  it('is lost in the middle of everything, and comes back', async () => {
+    const status = JSON.parse(await longshore.longshore('status', '--json')) as { vm: { qemu_pid: number } };
+    process.kill(status.vm.qemu_pid, 'SIGKILL');
+    await page.getByRole('heading', { name: 'The engine has failed' }).waitFor();
+    await accessible(page);
+    await picture(page, 'failed');
+    await page.getByRole('button', { name: 'Start it again' }).click();
+    await row('renamed').getByText(/^Up /).waitFor({ timeout: 120_000 });
+  }, 150_000);
+
+  it('stops after a question, and a page without it says what to do', async () => {
+    await page.getByRole('button', { name: 'Engine actions' }).click();
+    await page.getByRole('menuitem', { name: 'Stop' }).click();
+    expect(await dialog().innerText()).toContain('renamed');
+    await dialog().getByRole('button', { name: 'Stop the engine' }).click();
+    await page.getByRole('heading', { name: 'The engine is not running' }).waitFor({ timeout: 60_000 });
+    await accessible(page);
+    await picture(page, 'not-running');
+  });
+});
