@@ -50,22 +50,35 @@ impl LogFile {
         }
     }
 
-    /// Appends whole records. After an error (disk full) none of them is in the file.
+    /// Appends whole records, each a line; a batch that is larger than a file goes on in the next. After an error (disk
+    /// full) the file ends with a whole record, and the rest is lost.
     pub(crate) fn append(&mut self, records: &[u8]) -> io::Result<()> {
-        if self.max_size > 0 && self.size > 0 && self.size + records.len() as u64 > self.max_size {
-            // A log that cannot be rotated is still better than none.
-            drop(self.rotate());
-        }
-        match self.file.write_all(records) {
-            Ok(()) => {
-                self.size += records.len() as u64;
-                Ok(())
+        let mut rest = records;
+        while !rest.is_empty() {
+            let room = match self.max_size {
+                0 => rest.len(),
+                most => usize::try_from(most.saturating_sub(self.size)).unwrap_or(usize::MAX),
+            };
+            let mut fits = lines_within(rest, room);
+            if fits == 0 && self.size > 0 {
+                // A log that cannot be rotated is still better than none.
+                if self.rotate().is_ok() {
+                    continue;
+                }
+                fits = rest.len();
+            } else if fits == 0 {
+                // A record that is larger than a whole file has one of its own.
+                fits = first_line(rest);
             }
-            Err(error) => {
+            let (now, later) = rest.split_at(fits);
+            if let Err(error) = self.file.write_all(now) {
                 drop(self.file.set_len(self.size));
-                Err(error)
+                return Err(error);
             }
+            self.size += now.len() as u64;
+            rest = later;
         }
+        Ok(())
     }
 
     /// `x` becomes `x.1`, `x.1` becomes `x.2` …; the oldest goes. The new file always has a new
@@ -88,6 +101,21 @@ impl LogFile {
         self.size = 0;
         Ok(())
     }
+}
+
+/// Bytes of the whole lines that fit into `room`.
+fn lines_within(records: &[u8], room: usize) -> usize {
+    if records.len() <= room {
+        return records.len();
+    }
+    let end = records[..room].iter().rposition(|byte| *byte == b'\n');
+    end.map_or(0, |end| end + 1)
+}
+
+/// Bytes of the first line.
+fn first_line(records: &[u8]) -> usize {
+    let end = records.iter().position(|byte| *byte == b'\n');
+    end.map_or(records.len(), |end| end + 1)
 }
 
 fn open_append(path: &Path) -> io::Result<File> {
@@ -130,5 +158,19 @@ mod tests {
         assert_eq!(read(1).as_deref(), Some("dddddddddddddd\n"));
         assert_eq!(read(2).as_deref(), Some("bbbb\ncccc\n"));
         assert_eq!(read(3), None);
+    }
+
+    #[test]
+    fn a_batch_larger_than_a_file_is_spread_over_several() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut config = LogConfig::new("c", dir.path());
+        (config.max_size, config.max_files) = (10, 3);
+        let mut log = LogFile::open(&config).unwrap();
+        log.append(b"aaaa\nbbbb\ncccc\ndddddddddddddd\ne\n")
+            .unwrap();
+        let read = |index| fs::read_to_string(rotated(&config.log_path(), index)).ok();
+        assert_eq!(read(0).as_deref(), Some("e\n"));
+        assert_eq!(read(1).as_deref(), Some("dddddddddddddd\n"));
+        assert_eq!(read(2).as_deref(), Some("cccc\n"));
     }
 }
