@@ -15,6 +15,12 @@ pub fn change(config: &mut Config, lines: &[String]) -> Result<()> {
         .flat_map(|text| text.lines())
         .filter(|line| !line.trim().is_empty())
     {
+        let keyword = line.split_whitespace().next().unwrap_or_default();
+        if !dockerfile::is_instruction(keyword) {
+            return Err(Error::instruction(format!(
+                "{keyword} is not a valid change command"
+            )));
+        }
         let instruction = dockerfile::instruction(line, 1)?;
         const ALLOWED: [&str; 13] = [
             "CMD",
@@ -280,7 +286,7 @@ mod tests {
             ("RUN x", "run is not a valid change command"),
             ("ENV A", "must have two arguments"),
             ("EXPOSE x", "invalid containerPort: x"),
-            ("FOO", "unknown instruction: FOO"),
+            ("FOO", "FOO is not a valid change command"),
             ("SHELL sh", "JSON form"),
             ("ONBUILD FROM x", "isn't allowed"),
         ] {

@@ -125,13 +125,18 @@ fn directive(line: &str) -> Option<(&str, &str)> {
         .map(|known| (known, value.trim()))
 }
 
+/// Whether a word, in either case, begins an instruction.
+pub fn is_instruction(keyword: &str) -> bool {
+    KEYWORDS.contains(&keyword.to_ascii_uppercase().as_str())
+}
+
 /// Parses one instruction, also those that stand behind ONBUILD.
 pub fn instruction(text: &str, line: usize) -> Result<Instruction> {
     let text = text.trim();
     let (keyword, rest) = text.split_once(char::is_whitespace).unwrap_or((text, ""));
     let original = text.to_owned();
     let upper = keyword.to_ascii_uppercase();
-    if !KEYWORDS.contains(&upper.as_str()) {
+    if !is_instruction(keyword) {
         let why = format!("unknown instruction: {keyword}");
         return Err(Error::Parse { line, why });
     }

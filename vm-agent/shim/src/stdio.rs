@@ -20,7 +20,7 @@ use nix::unistd::{Gid, Uid, fchown, pipe2};
 use tokio::task::JoinHandle;
 
 use crate::copy::{self, Target};
-use crate::error::{Error, Result, Step};
+use crate::error::{Result, Step};
 use crate::logger;
 use crate::runtime::ChildStdio;
 
@@ -193,13 +193,10 @@ impl Stdio {
         self.stdin_holder = None;
     }
 
-    /// Sets the terminal's size.
+    /// Sets the terminal's size; without a terminal there is nothing to do (as containerd's shims have it).
     pub fn resize(&self, width: u32, height: u32) -> Result<()> {
         let Some(console) = &self.console else {
-            return Err(Error::WrongState {
-                action: "resize",
-                status: "terminal-less",
-            });
+            return Ok(());
         };
         let clamp = |value: u32| value.min(u16::MAX.into()) as u16;
         let size = Winsize {

@@ -51,7 +51,9 @@ pub fn parse_detach_keys(text: &str) -> ApiResult<Vec<u8>> {
 }
 
 pub async fn serve(daemon: Arc<Daemon>, request: ApiRequest, id: String) -> ApiResult<ApiResponse> {
-    let mut session = Session::new(daemon, &request, &id)?;
+    // Docker has the connection by then, so its refusals are text.
+    let session = Session::new(daemon, &request, &id);
+    let mut session = session.map_err(ApiError::as_text)?;
     let tty = session.entry.now().config.tty;
     session.framed = !tty;
     let kind = if tty { RAW } else { MULTIPLEXED };

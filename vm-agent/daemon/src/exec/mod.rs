@@ -109,6 +109,12 @@ async fn create(
     if config.cmd.is_empty() || config.cmd[0].is_empty() {
         return Err(ApiError::bad_request("No exec command specified"));
     }
+    if !config.detach_keys.is_empty() && parse_detach_keys(&config.detach_keys).is_err() {
+        return Err(ApiError::internal(format!(
+            "Invalid escape keys ({}) provided",
+            config.detach_keys
+        )));
+    }
     let container = running(&daemon, &id)?;
     let exec = Exec::new(&container, config);
     publish(&daemon, &container, &exec, "exec_create");
@@ -134,11 +140,15 @@ async fn start(daemon: Arc<Daemon>, mut request: ApiRequest, id: String) -> ApiR
         } else {
             "has already run"
         };
-        return Err(ApiError::conflict(format!(
-            "Error: Exec command {id} {what}"
-        )));
+        return Err(ApiError::conflict(format!("exec command {id} {what}")));
     }
-    let container = running(&daemon, &exec.container_id)?;
+    let container = running(&daemon, &exec.container_id).map_err(|error| {
+        // An exec ends with its container's run, and is then known no more.
+        match daemon.containers.get(&exec.container_id) {
+            Ok(container) if container.running => error,
+            _ => ApiError::not_found(format!("No such exec instance: {id}")),
+        }
+    })?;
     let detach_keys = match exec.config.detach_keys.as_str() {
         "" => vec![16, 17],
         keys => parse_detach_keys(keys)?,
@@ -223,6 +233,9 @@ async fn resize(daemon: Arc<Daemon>, request: ApiRequest, id: String) -> ApiResu
     daemon.containers.settled().await;
     let exec = daemon.execs.get(&id)?;
     let (height, width) = window_size(&request)?;
+    if !exec.started {
+        return Err(ApiError::internal("timeout waiting for exec session ready"));
+    }
     let resize = api::ResizePtyRequest {
         container_id: exec.container_id.clone(),
         exec_id: exec.id.clone(),
@@ -237,7 +250,7 @@ async fn inspect(daemon: Arc<Daemon>, id: String) -> ApiResult<ApiResponse> {
     daemon.containers.settled().await;
     let exec = daemon.execs.get(&id)?;
     let config = &exec.config;
-    ok_json(&json!({
+    let mut shown = json!({
         "ID": exec.id,
         "Running": exec.running,
         "ExitCode": exec.exit_code,
@@ -246,14 +259,17 @@ async fn inspect(daemon: Arc<Daemon>, id: String) -> ApiResult<ApiResponse> {
             "entrypoint": config.cmd.first(),
             "arguments": config.cmd.get(1..).unwrap_or_default(),
             "privileged": config.privileged,
-            "user": config.user,
         },
         "OpenStdin": config.attach_stdin,
         "OpenStderr": config.attach_stderr,
         "OpenStdout": config.attach_stdout,
-        "CanRemove": exec.exit_code.is_some(),
+        "CanRemove": false,
         "ContainerID": exec.container_id,
         "DetachKeys": config.detach_keys,
         "Pid": exec.pid,
-    }))
+    });
+    if !config.user.is_empty() {
+        shown["ProcessConfig"]["user"] = json!(config.user);
+    }
+    ok_json(&shown)
 }

@@ -21,8 +21,13 @@ pub fn route(daemon: Arc<Daemon>, request: ApiRequest) -> Routed {
     match (request.method.as_str(), segments.as_slice()) {
         ("GET", ["images", "json"]) => handle(async move {
             let filters = request.filters()?;
-            let (all, tree) = (request.query.flag("all"), request.query.flag("manifests"));
-            ok_json(&daemon.images.list(&daemon, &filters, all, tree).await?)
+            let query = &request.query;
+            let wanted = super::show::Wanted {
+                all: query.flag("all"),
+                manifests: query.flag("manifests"),
+                shared_size: query.flag("shared-size"),
+            };
+            ok_json(&daemon.images.list(&daemon, &filters, wanted).await?)
         }),
         ("POST", ["commit"]) => complete(super::commit::serve(daemon, request)),
         ("GET", ["images", "get"]) => handle(save(daemon, request, None)),
@@ -37,7 +42,9 @@ pub fn route(daemon: Arc<Daemon>, request: ApiRequest) -> Routed {
             let name = name.join("/");
             handle(async move {
                 let platform = platform_of(request.query.non_empty("platform"))?;
-                ok_json(&daemon.images.inspect(&name, &platform).await?)
+                let manifests = request.query.flag("manifests");
+                let shown = daemon.images.inspect(&daemon, &name, &platform, manifests);
+                ok_json(&shown.await?)
             })
         }
         ("GET", ["images", name @ .., "history"]) => {

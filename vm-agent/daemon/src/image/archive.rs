@@ -6,9 +6,10 @@ use longshore_supervisor_api::to_any;
 use serde_json::json;
 use std::io;
 use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
 
 use super::content::Platform;
-use super::pull::{Lines, image_store, respond};
+use super::pull::{Lines, encoded, image_store};
 use super::{DANGLING, Images, Reference, StoredImage, familiar_name, stream};
 use crate::error::{ApiError, ApiResult};
 use crate::supervisor::api::TransferRequest;
@@ -37,7 +38,8 @@ impl Images {
             crate::trace_context::current(),
             work,
         ));
-        respond(queue).await
+        // Docker answers 200 before it reads, and tells what is wrong on the stream.
+        Ok(encoded(ReceiverStream::new(queue)))
     }
 
     async fn load_to<S>(&self, archive: S, platform: Platform, lines: &Lines) -> ApiResult<()>

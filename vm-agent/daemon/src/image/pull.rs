@@ -250,13 +250,20 @@ pub(super) async fn respond(
         Some(first) => Some(first?),
         None => None,
     };
-    let rest = ReceiverStream::new(queue).map(|line| {
-        line.unwrap_or_else(
+    let first = futures::stream::iter(first.map(Ok));
+    Ok(encoded(first.chain(ReceiverStream::new(queue))))
+}
+
+/// Docker's JSON stream: a line each; an error ends it as one more.
+pub(super) fn encoded(
+    lines: impl Stream<Item = ApiResult<Value>> + Send,
+) -> impl Stream<Item = std::io::Result<Bytes>> + Send {
+    lines.map(|line| {
+        let line = line.unwrap_or_else(
             |error| json!({ "errorDetail": { "message": error.message }, "error": error.message }),
-        )
-    });
-    let encode = |line: Value| Ok(Bytes::from(format!("{line}\r\n")));
-    Ok(futures::stream::iter(first).chain(rest).map(encode))
+        );
+        Ok(Bytes::from(format!("{line}\r\n")))
+    })
 }
 
 #[cfg(test)]

@@ -29,6 +29,12 @@ pub enum ReferenceError {
 impl Reference {
     /// Parses what a user typed; adds neither tag nor digest.
     pub fn parse(text: &str) -> Result<Self, ReferenceError> {
+        let (_, remainder) = split_domain(text);
+        let name = remainder.split(':').next().unwrap_or_default();
+        let path = name.split("@sha256").next().unwrap_or_default();
+        if path.chars().any(|c| c.is_ascii_uppercase()) {
+            return Err(ReferenceError::UpperCase(path.to_owned()));
+        }
         let (rest, digest) = match text.split_once('@') {
             Some((rest, digest)) if is_digest(digest) => (rest, Some(digest.to_owned())),
             Some(_) => return Err(ReferenceError::Format),
@@ -43,9 +49,6 @@ impl Reference {
             return Err(ReferenceError::Format);
         }
         let (domain, path) = split_domain(name);
-        if path.chars().any(|c| c.is_ascii_uppercase()) {
-            return Err(ReferenceError::UpperCase(path));
-        }
         if !is_domain(&domain) || path.is_empty() || !path.split('/').all(is_component) {
             return Err(ReferenceError::Format);
         }
@@ -249,13 +252,11 @@ mod tests {
             both.to_string(),
             format!("docker.io/library/busybox:1@{digest}")
         );
-        for bad in [
-            "busybox@sha256:zz",
-            "busybox@",
-            &format!("busybox@{}", digest.to_uppercase()),
-        ] {
+        for bad in ["busybox@sha256:zz", "busybox@"] {
             assert_eq!(Reference::parse(bad), Err(ReferenceError::Format), "{bad}");
         }
+        let upper = Reference::parse(&format!("busybox@{}", digest.to_uppercase()));
+        assert!(matches!(upper, Err(ReferenceError::UpperCase(_))));
     }
 
     #[test]

@@ -108,6 +108,17 @@ fn descriptor_json(target: &Descriptor) -> Value {
     json!({ "mediaType": target.media_type, "digest": target.digest, "size": target.size })
 }
 
+/// What a list of images is to show beside the usual.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Wanted {
+    /// The steps of builds, too.
+    pub all: bool,
+    /// What each image's index holds.
+    pub manifests: bool,
+    /// Bytes of layers that other images of the list have, too.
+    pub shared_size: bool,
+}
+
 impl Images {
     pub(super) async fn group_of(&self, image: &StoredImage) -> ApiResult<Group> {
         let all = self.all().await?.into_iter();
@@ -127,9 +138,13 @@ impl Images {
         &self,
         daemon: &Daemon,
         filters: &Filters,
-        all: bool,
-        manifests: bool,
+        wanted: Wanted,
     ) -> ApiResult<Vec<Value>> {
+        let Wanted {
+            all,
+            manifests,
+            shared_size,
+        } = wanted;
         filters.allow(&[
             "before",
             "dangling",
@@ -143,7 +158,8 @@ impl Images {
         let before = self.created_bound(filters, "before").await?;
         let since = self.created_bound(filters, "since").await?;
         let until = filters.until()?.map(|until| until / 1_000_000_000);
-        let mut shown = Vec::new();
+        let mut shown: Vec<(i64, Value)> = Vec::new();
+        let mut layers: Vec<Vec<(String, i64)>> = Vec::new();
         let images = self.all().await?;
         let parents: std::collections::HashSet<String> = images
             .iter()
@@ -181,12 +197,13 @@ impl Images {
             {
                 continue;
             }
-            let size = match &image {
-                Some(image) => {
-                    image.content_size() + self.unpacked_sizes(image).await.iter().sum::<i64>()
-                }
-                None => 0,
-            };
+            let (mut size, mut own) = (0, Vec::new());
+            if let Some(image) = &image {
+                let sizes = self.unpacked_sizes(image).await;
+                size = image.content_size() + sizes.iter().sum::<i64>();
+                own = image.chain_ids().into_iter().zip(sizes).collect();
+            }
+            layers.push(own);
             let users = daemon
                 .containers
                 .list()
@@ -198,6 +215,19 @@ impl Images {
                 summary["Manifests"] = self.manifests(daemon, &group).await?;
             }
             shown.push((created, summary));
+        }
+        if shared_size {
+            for (index, own) in layers.iter().enumerate() {
+                let others = layers
+                    .iter()
+                    .enumerate()
+                    .filter(|(other, _)| *other != index);
+                let elsewhere: std::collections::HashSet<&String> = others
+                    .flat_map(|(_, layers)| layers.iter().map(|(id, _)| id))
+                    .collect();
+                let shared = own.iter().filter(|(id, _)| elsewhere.contains(id));
+                shown[index].1["SharedSize"] = json!(shared.map(|(_, size)| size).sum::<i64>());
+            }
         }
         shown.sort_by_key(|(created, _)| std::cmp::Reverse(*created));
         Ok(shown.into_iter().map(|(_, value)| value).collect())
@@ -284,7 +314,13 @@ impl Images {
     }
 
     /// `GET /images/{name}/json`.
-    pub(super) async fn inspect(&self, name: &str, platform: &Platform) -> ApiResult<Value> {
+    pub(super) async fn inspect(
+        &self,
+        daemon: &Daemon,
+        name: &str,
+        platform: &Platform,
+        manifests: bool,
+    ) -> ApiResult<Value> {
         let image = self.find(name).await?;
         let group = self.group_of(&image).await?;
         let parsed = self.content.image(&image.target, platform).await?;
@@ -314,6 +350,9 @@ impl Images {
             .filter(|variant| !variant.is_empty())
         {
             shown["Variant"] = json!(variant);
+        }
+        if manifests {
+            shown["Manifests"] = self.manifests(daemon, &group).await?;
         }
         Ok(shown)
     }
@@ -441,7 +480,14 @@ fn glob(pattern: &[u8], text: &[u8]) -> bool {
 pub async fn disk_usage(daemon: &Daemon) -> ApiResult<(Vec<Value>, i64)> {
     let images = daemon
         .images
-        .list(daemon, &Filters::default(), true, false)
+        .list(
+            daemon,
+            &Filters::default(),
+            Wanted {
+                all: true,
+                ..Wanted::default()
+            },
+        )
         .await?;
     let total = images
         .iter()
