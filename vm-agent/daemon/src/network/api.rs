@@ -8,6 +8,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::definitions::CreateNetwork;
+use super::ipam::Lease;
 use super::model::{EndpointSettings, Network, null_default};
 use crate::container::{Container, Entry};
 use crate::error::{ApiError, ApiResult};
@@ -55,21 +56,26 @@ fn inspect(daemon: &Daemon, network: &Network, with_containers: bool) -> Value {
                 .iter()
                 .filter(|end| end.network_id == network.id)
             {
-                let address = end
-                    .address
-                    .map_or_else(String::new, |ip| format!("{ip}/{}", end.prefix));
+                let block = |lease: Option<Lease>| {
+                    lease.map_or_else(String::new, |lease| {
+                        format!("{}/{}", lease.address, lease.prefix)
+                    })
+                };
                 containers.insert(
                     sandbox.container_id.clone(),
                     json!({
                         "Name": sandbox.container_name,
                         "EndpointID": end.endpoint_id,
                         "MacAddress": end.mac,
-                        "IPv4Address": address,
-                        "IPv6Address": "",
+                        "IPv4Address": block(end.v4),
+                        "IPv6Address": block(end.v6),
                     }),
                 );
             }
         }
+    }
+    if let Some(members) = shown.as_object_mut() {
+        members.remove("Allocated");
     }
     shown["ConfigFrom"] = json!({ "Network": "" });
     shown["ConfigOnly"] = json!(false);

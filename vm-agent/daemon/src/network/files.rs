@@ -140,12 +140,12 @@ pub fn hosts(request: &ContainerNetworkRequest, set: &EndpointSet) -> String {
             "" => request.hostname.clone(),
             domain => format!("{}.{domain} {}", request.hostname, request.hostname),
         };
-        for endpoint in set
+        let addresses = set
             .networks
             .values()
-            .filter(|endpoint| !endpoint.ip_address.is_empty())
-        {
-            let _ = writeln!(text, "{}\t{name}", endpoint.ip_address);
+            .flat_map(|end| [&end.ip_address, &end.global_ipv6_address]);
+        for address in addresses.filter(|address| !address.is_empty()) {
+            let _ = writeln!(text, "{address}\t{name}");
         }
     }
     text
@@ -190,6 +190,7 @@ mod tests {
         let endpoint = EndpointSettings {
             ip_address: "172.18.0.2".into(),
             gateway: "172.18.0.1".into(),
+            global_ipv6_address: "fd00::2".into(),
             ..Default::default()
         };
         let set = EndpointSet {
@@ -198,6 +199,8 @@ mod tests {
         };
         let text = hosts(&request, &set);
         assert!(text.starts_with("127.0.0.1\tlocalhost\n"));
-        assert!(text.ends_with("10.0.0.9\tdb\n172.18.0.2\tweb.example.org web\n"));
+        assert!(text.ends_with(
+            "10.0.0.9\tdb\n172.18.0.2\tweb.example.org web\nfd00::2\tweb.example.org web\n"
+        ));
     }
 }

@@ -11,13 +11,16 @@ mod dns_message;
 mod driver;
 mod files;
 mod ipam;
+mod ipam_config;
 mod link;
 mod model;
 mod netlink;
 mod netns;
 mod nft;
+mod parent;
 mod ports;
 mod publish;
+mod routes;
 mod store;
 
 use std::collections::{BTreeMap, HashMap};
@@ -40,7 +43,7 @@ pub use model::{
 pub(crate) use store::write_durably;
 
 use driver::Kernel;
-use ipam::AddressPool;
+use ipam::Pools;
 use model::Sandbox;
 use ports::Reservation;
 use store::Store;
@@ -53,6 +56,8 @@ pub struct Networks {
 
 struct Inner {
     config: Arc<Config>,
+    /// The digest of it chooses this engine's own IPv6 addresses.
+    engine_id: String,
     events: Events,
     store: Store,
     kernel: Kernel,
@@ -63,7 +68,7 @@ struct Inner {
 #[derive(Default)]
 struct State {
     networks: BTreeMap<String, Network>,
-    pools: HashMap<String, AddressPool>,
+    pools: HashMap<String, Pools>,
     sandboxes: HashMap<String, Sandbox>,
     /// Ports of the guest held for publications, by their key.
     reservations: HashMap<String, Reservation>,
@@ -86,6 +91,7 @@ impl Networks {
         state.sandboxes = store.load_sandboxes()?;
         let inner = Inner {
             config: parts.config.clone(),
+            engine_id: parts.engine_id.clone(),
             events: parts.events.clone(),
             store,
             kernel: Kernel::default(),
