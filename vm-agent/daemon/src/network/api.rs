@@ -8,9 +8,10 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::definitions::CreateNetwork;
+use super::endpoint_check;
 use super::ipam::Lease;
-use super::model::{EndpointSettings, Network, null_default};
-use crate::container::{Container, Entry};
+use super::model::{EndpointSet, EndpointSettings, Network, null_default};
+use crate::container::{Container, Entry, update_network_files};
 use crate::error::{ApiError, ApiResult};
 use crate::filter::Filters;
 use crate::http_message::{self, ApiRequest, ApiResponse, empty, ok_json};
@@ -193,6 +194,9 @@ async fn connect(
     let _operation = entry.operation.lock().await;
     let container = entry.now();
     check_change(&container, &network)?;
+    endpoint_check::check(&network.name, Some(&network), &body.endpoint_config)
+        .map_err(ApiError::bad_request)?;
+    let before = daemon.networks.endpoints(&container.id);
     if container.running {
         let names = [container.name.as_str(), &container.config.hostname];
         daemon
@@ -209,6 +213,7 @@ async fn connect(
         ends.retain(|known, _| !names(&network, known));
         ends.insert(network.name.clone(), settings);
     })?;
+    update_files(&daemon, &container, before, &entry.now());
     Ok(empty(StatusCode::OK))
 }
 
@@ -235,6 +240,7 @@ async fn disconnect(
     let ends = &container.networking.endpoints_config;
     let asked = ends.keys().any(|known| names(&network, known));
     let first = is_first(&container, &network) && !container.left_first_network;
+    let before = daemon.networks.endpoints(&container.id);
     if container.running {
         let done = daemon.networks.disconnect(&container.id, &network).await;
         if !body.force {
@@ -251,7 +257,24 @@ async fn disconnect(
         let ends = &mut fixed.networking.endpoints_config;
         ends.retain(|known, _| !names(&network, known));
     })?;
+    update_files(&daemon, &container, before, &entry.now());
     Ok(empty(StatusCode::OK))
+}
+
+/// The change itself has happened by now; files that do not follow it are worth a line in the log.
+fn update_files(
+    daemon: &Daemon,
+    container: &Container,
+    before: Option<EndpointSet>,
+    changed: &Container,
+) {
+    let (Some(before), Some(after)) = (before, daemon.networks.endpoints(&container.id)) else {
+        return;
+    };
+    let updated = update_network_files(daemon, (container, &before), (changed, &after));
+    if let Err(error) = updated {
+        tracing::warn!(%error, container = container.id, "following a change of networks in the container's files");
+    }
 }
 
 fn find_container(daemon: &Daemon, reference: &str) -> ApiResult<Arc<Entry>> {

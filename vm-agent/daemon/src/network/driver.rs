@@ -10,6 +10,7 @@ use std::sync::{Mutex, MutexGuard};
 
 use super::ipam::Family;
 use super::link::{self, Child, Mac, Veth};
+use super::link_sysctl::{self, OptionError};
 use super::model::{Endpoint, Network, PublishedPort};
 use super::netlink::{NetlinkError, Socket};
 use super::netns::{self, NetnsError};
@@ -32,11 +33,14 @@ pub enum DriverError {
     Parent(String),
     #[error("parent link {link}: {source}")]
     ParentLink { link: String, source: NetlinkError },
-    #[error("failed to create the {driver} port: {source}")]
+    /// As Docker's driver tells it, the system's words included.
+    #[error("failed to create the {driver} port: {}", in_small_letters(.source))]
     Child {
         driver: String,
         source: NetlinkError,
     },
+    #[error("endpoint option {0}")]
+    Option(#[from] OptionError),
     #[error("packet filter: {0}")]
     Filter(#[source] NetlinkError),
     #[error("endpoint {link}: {source}")]
@@ -47,6 +51,13 @@ pub enum DriverError {
     Netns(#[from] NetnsError),
     #[error("netlink: {0}")]
     Socket(#[from] NetlinkError),
+}
+
+fn in_small_letters(error: &NetlinkError) -> String {
+    match error.errno() {
+        Some(number) => nix::errno::Errno::from_raw(number).desc().to_lowercase(),
+        None => error.to_string(),
+    }
 }
 
 struct Sockets {
@@ -265,7 +276,12 @@ fn plug_bridge(
         peer_netns: namespace.as_fd(),
         mtu: network.mtu(),
     };
-    link::create_veth(route, &veth).map_err(failed)
+    link::create_veth(route, &veth).map_err(failed)?;
+    if !network.containers_may_talk() {
+        // What stays on the bridge never meets the packet filter.
+        link::isolate_port(route, &endpoint.host_link).map_err(failed)?;
+    }
+    Ok(())
 }
 
 fn plug_parented(
@@ -307,7 +323,10 @@ fn make_parent(route: &mut Socket, network: &Network) -> Result<u32, DriverError
         link: on.parent.clone(),
         source,
     };
-    if let Some(index) = link::index(route, &on.parent).map_err(failed)? {
+    // A longer name is no link's, and the kernel would not look for it.
+    if on.parent.len() < libc::IFNAMSIZ
+        && let Some(index) = link::index(route, &on.parent).map_err(failed)?
+    {
         return Ok(index);
     }
     if on.origin == Origin::Dummy {
@@ -357,6 +376,9 @@ fn address_endpoint(socket: &mut Socket, endpoint: &Endpoint) -> Result<(), Driv
     if endpoint.v6.is_none() {
         // Else the link would still join IPv6's multicast groups, and believe neighbours' advertisements.
         sysctl(&format!("net/ipv6/conf/{name}/disable_ipv6"), "1")?;
+    }
+    for (key, value) in link_sysctl::of(&endpoint.asked, name)? {
+        sysctl(&key, &value)?;
     }
     link::up(socket, index).map_err(failed)?;
     for lease in endpoint.v4.iter().chain(&endpoint.v6) {

@@ -13,6 +13,7 @@ use super::parent::Kind;
 const RTM_NEWLINK: u16 = 16;
 const RTM_DELLINK: u16 = 17;
 const RTM_GETLINK: u16 = 18;
+const RTM_SETLINK: u16 = 19;
 const RTM_NEWADDR: u16 = 20;
 const RTM_GETADDR: u16 = 22;
 const RTM_NEWROUTE: u16 = 24;
@@ -23,12 +24,14 @@ const IFLA_IFNAME: u16 = 3;
 const IFLA_MTU: u16 = 4;
 const IFLA_LINK: u16 = 5;
 const IFLA_MASTER: u16 = 10;
+const IFLA_PROTINFO: u16 = 12;
 const IFLA_LINKINFO: u16 = 18;
 const IFLA_NET_NS_FD: u16 = 28;
 const IFLA_INFO_KIND: u16 = 1;
 const IFLA_INFO_DATA: u16 = 2;
 const VETH_INFO_PEER: u16 = 1;
 const IFLA_BR_FORWARD_DELAY: u16 = 1;
+const IFLA_BRPORT_ISOLATED: u16 = 33;
 const IFLA_MACVLAN_MODE: u16 = 1;
 const IFLA_IPVLAN_MODE: u16 = 1;
 const IFLA_IPVLAN_FLAGS: u16 = 2;
@@ -156,6 +159,18 @@ pub fn create_veth(socket: &mut Socket, veth: &Veth) -> Result<(), NetlinkError>
         });
     });
     socket.request("create veth pair", &message)
+}
+
+/// Keeps a bridge's port apart from other such ports: only the bridge itself, and what is routed through it, is left to it.
+pub fn isolate_port(socket: &mut Socket, name: &str) -> Result<(), NetlinkError> {
+    let index = index(socket, name)?.ok_or(NetlinkError::Malformed)?;
+    let mut header = ifinfo(index, 0, 0);
+    header[0] = libc::AF_BRIDGE as u8;
+    let mut message = Message::new(RTM_SETLINK, 0, &header);
+    message.nest(IFLA_PROTINFO, |m| {
+        m.attr(IFLA_BRPORT_ISOLATED, &[1]);
+    });
+    socket.request("isolate bridge port", &message)
 }
 
 /// A dummy link or a VLAN of another link, up; one that exists already is brought up and kept.

@@ -9,10 +9,12 @@ mod definitions;
 mod dns;
 mod dns_message;
 mod driver;
+mod endpoint_check;
 mod files;
 mod ipam;
 mod ipam_config;
 mod link;
+mod link_sysctl;
 mod model;
 mod netlink;
 mod netns;
@@ -209,6 +211,29 @@ impl Networks {
             request,
             wanted.iter().any(|(network, _)| network.has_name_service()),
         )
+    }
+
+    /// Checks what a container that is to be created says of its ends; 400 in Docker's words.
+    pub fn check_endpoints(&self, endpoints: &BTreeMap<String, EndpointSettings>) -> ApiResult<()> {
+        for (name, settings) in endpoints {
+            let network = self.find(name).ok();
+            endpoint_check::check(name, network.as_ref(), settings).map_err(|wrong| {
+                ApiError::bad_request(format!("invalid config for network {name}: {wrong}"))
+            })?;
+        }
+        Ok(())
+    }
+
+    /// `/etc/hosts` of a running container after its networks have changed; what others wrote into it stays.
+    pub fn updated_hosts(
+        &self,
+        text: &str,
+        request: &ContainerNetworkRequest,
+        before: &EndpointSet,
+        after: &EndpointSet,
+    ) -> String {
+        let lines = |set| files::own_lines(request, set);
+        files::replace_lines(text, &lines(before), &lines(after))
     }
 
     /// `/etc/hosts` for a container that has been attached.
