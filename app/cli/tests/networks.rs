@@ -586,10 +586,10 @@ fn a_port_that_is_taken_keeps_the_container_from_starting() {
         "create", "--name", "late", "-p", &binding, "busybox", "httpd", "-f",
     ];
     lab.vm.docker(&create);
-    let words = format!("failed: port is already allocated");
+    let words = "failed: port is already allocated";
     let told = lab.vm.docker_fails(1, &["start", "late"]);
     assert!(told.contains("failed to set up container networking: driver failed programming external connectivity on endpoint late ("), "{told}");
-    assert!(told.contains(&words), "{told}");
+    assert!(told.contains(words), "{told}");
     let state = "{{.State.Status}} {{.State.Pid}} {{.State.StartedAt}}";
     assert_eq!(lab.inspect("late", state), "created 0 0001-01-01T00:00:00Z");
     drop(taken);

@@ -39,7 +39,7 @@ pub enum DriverError {
         driver: String,
         source: NetlinkError,
     },
-    #[error("endpoint option {0}")]
+    #[error(transparent)]
     Option(#[from] OptionError),
     #[error("packet filter: {0}")]
     Filter(#[source] NetlinkError),

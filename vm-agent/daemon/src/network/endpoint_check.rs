@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use super::driver::parse_mac;
 use super::ipam::Family;
 use super::ipam_config::listed;
+use super::link_sysctl;
 use super::model::{EndpointIpam, EndpointSettings, Network};
 
 /// What is wrong, in Docker's words. `name` is the network as the user named it, which need not exist yet.
@@ -35,6 +36,9 @@ pub fn check(
     check_words(&ipam, &mut wrongs);
     if let Some(network) = network {
         check_subnets(&ipam, network, &mut wrongs);
+    }
+    if let Err(wrong) = link_sysctl::of(settings, "eth0") {
+        wrongs.push(wrong.to_string());
     }
     if let Some(list) = listed(&wrongs) {
         return Err(format!("invalid endpoint settings:\n{list}"));

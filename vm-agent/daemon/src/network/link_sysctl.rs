@@ -4,18 +4,14 @@
 use super::model::EndpointSettings;
 
 const OPTION: &str = "com.docker.network.endpoint.sysctls";
-/// Stands for the link's name.
+/// Stands for the link's name; docker's command line hands it over in small letters.
 const LINK: &str = "IFNAME";
 
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub enum OptionError {
-    #[error("{OPTION}: {0:?} is no setting=value")]
-    NoSetting(String),
-    #[error(
-        "{OPTION}: {0:?} is no setting of a link (net.ipv4, net.ipv6 or net.mpls, then KIND.{LINK}.NAME)"
-    )]
-    NotOfLink(String),
-}
+#[error(
+    "unrecognised network interface sysctl '{0}'; represent 'net.X.Y.ethN.Z=V' as 'net.X.Y.IFNAME.Z=V', 'X' must be 'ipv4', 'ipv6' or 'mpls'"
+)]
+pub struct OptionError(String);
 
 /// The settings as (path under /proc/sys, value).
 pub fn of(asked: &EndpointSettings, link: &str) -> Result<Vec<(String, String)>, OptionError> {
@@ -25,11 +21,10 @@ pub fn of(asked: &EndpointSettings, link: &str) -> Result<Vec<(String, String)>,
         .map(str::trim)
         .filter(|setting| !setting.is_empty())
         .map(|setting| {
-            let (key, value) = setting
+            let found = setting
                 .split_once('=')
-                .ok_or_else(|| OptionError::NoSetting(setting.to_owned()))?;
-            let path = path_of(key, link).ok_or_else(|| OptionError::NotOfLink(key.to_owned()))?;
-            Ok((path, value.to_owned()))
+                .and_then(|(key, value)| Some((path_of(key, link)?, value.to_owned())));
+            found.ok_or_else(|| OptionError(setting.to_owned()))
         })
         .collect()
 }
@@ -40,12 +35,15 @@ fn path_of(key: &str, link: &str) -> Option<String> {
         net @ "net",
         family @ ("ipv4" | "ipv6" | "mpls"),
         kind,
-        LINK,
+        place,
         name,
     ] = parts.as_slice()
     else {
         return None;
     };
+    if !place.eq_ignore_ascii_case(LINK) {
+        return None;
+    }
     let is_word = |word: &str| {
         !word.is_empty() && word.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
     };
@@ -66,7 +64,7 @@ mod tests {
 
     #[test]
     fn settings_of_the_link_are_taken_and_no_others() {
-        let two = told("net.ipv6.conf.IFNAME.accept_ra=2,net.ipv4.conf.IFNAME.log_martians=1");
+        let two = told("net.ipv6.conf.IFNAME.accept_ra=2,net.ipv4.conf.ifname.log_martians=1");
         let expected = [
             ("net/ipv6/conf/eth1/accept_ra", "2"),
             ("net/ipv4/conf/eth1/log_martians", "1"),
