@@ -37,7 +37,6 @@ fn built(vm: &Instance, folder: &Path, arguments: &[&str]) -> String {
 }
 
 #[test]
-#[ignore = "has not passed on a booted VM yet"]
 fn a_dockerfile_becomes_an_image_and_its_steps_are_cached() {
     let vm = shared();
     let folder = context(&[
@@ -103,7 +102,6 @@ fn a_dockerfile_becomes_an_image_and_its_steps_are_cached() {
 }
 
 #[test]
-#[ignore = "has not passed on a booted VM yet"]
 fn stages_copy_from_one_another() {
     let vm = shared();
     let folder = context(&[(
@@ -130,7 +128,6 @@ fn stages_copy_from_one_another() {
 }
 
 #[test]
-#[ignore = "has not passed on a booted VM yet"]
 fn what_fails_says_why_in_dockers_words() {
     let vm = shared();
     for (dockerfile, code, words) in [

@@ -4,6 +4,7 @@ mod common;
 
 use common::{Instance, eventually, shared, text};
 use serde_json::Value;
+use std::io::{BufRead, BufReader};
 use std::process::Command;
 
 /// A request as an SDK makes it: status code and body.
@@ -45,7 +46,6 @@ fn events(vm: &Instance, since: &str, container: &str) -> Vec<String> {
 }
 
 #[test]
-#[ignore = "has not passed on a booted VM yet"]
 fn stats_show_what_a_container_uses() {
     let vm = shared();
     let busy = "while :; do :; done";
@@ -106,38 +106,38 @@ fn stats_show_what_a_container_uses() {
 }
 
 #[test]
-#[ignore = "has not passed on a booted VM yet"]
 fn a_stream_of_stats_ends_with_its_container() {
     let vm = shared();
     vm.docker(&["run", "-d", "--name", "watched", "busybox", "sleep", "1000"]);
-    let words = ["stats", "--format", "json", "watched"];
-    let mut command = vm.docker_command(&words);
-    command.stdout(std::process::Stdio::piped());
-    let mut child = command.spawn().expect("docker stats");
-    // The CLI follows on its own; the API's stream is what must end.
     let socket = vm.docker_host();
     let mut stream = Command::new("curl");
-    stream.args(["-sN", "--unix-socket", socket.trim_start_matches("unix://")]);
+    stream.args(["-sN", "--max-time", "120", "--unix-socket"]);
+    stream.arg(socket.trim_start_matches("unix://"));
     stream.arg("http://docker/v1.51/containers/watched/stats");
     stream.stdout(std::process::Stdio::piped());
-    let stream = stream.spawn().expect("curl");
-    std::thread::sleep(std::time::Duration::from_secs(4));
+    let mut stream = stream.spawn().expect("curl");
+    let mut lines = BufReader::new(stream.stdout.take().expect("its output")).lines();
+    let mut samples: Vec<String> = lines
+        .by_ref()
+        .take(2)
+        .map(|line| line.expect("a line"))
+        .collect();
     vm.docker(&["rm", "-f", "watched"]);
-    let output = common::finish_child(stream, "the stream of stats");
-    let samples = text(&output.stdout);
+    samples.extend(lines.map(|line| line.expect("a line")));
+    assert!(
+        stream.wait().expect("curl").success(),
+        "the stream of stats ended by itself"
+    );
     let samples: Vec<Value> = samples
-        .lines()
+        .iter()
         .map(|line| serde_json::from_str(line).expect("JSON"))
         .collect();
     assert!(samples.len() >= 2, "{} samples", samples.len());
     assert_eq!(samples[0]["precpu_stats"]["cpu_usage"]["total_usage"], 0);
     assert!(samples[1]["precpu_stats"]["cpu_usage"]["total_usage"].as_u64() > Some(0));
-    let _ = child.kill();
-    let _ = child.wait();
 }
 
 #[test]
-#[ignore = "has not passed on a booted VM yet"]
 fn a_kill_for_want_of_memory_is_told() {
     let vm = shared();
     let since = vm.guest("date +%s");
@@ -164,7 +164,6 @@ fn a_kill_for_want_of_memory_is_told() {
 }
 
 #[test]
-#[ignore = "has not passed on a booted VM yet"]
 fn health_is_checked_shown_and_told() {
     let vm = shared();
     let since = vm.guest("date +%s");
@@ -219,7 +218,6 @@ fn health_is_checked_shown_and_told() {
 }
 
 #[test]
-#[ignore = "has not passed on a booted VM yet"]
 fn a_health_check_has_a_start_period_and_a_timeout() {
     let vm = shared();
     let words = ["run", "-d", "--name", "slow", "--health-cmd", "sleep 100"];
@@ -291,7 +289,6 @@ fn a_health_check_has_a_start_period_and_a_timeout() {
 }
 
 #[test]
-#[ignore = "has not passed on a booted VM yet"]
 fn an_exec_is_found_again_by_the_next_daemon() {
     let vm = shared();
     vm.docker(&["run", "-d", "--name", "host", "busybox", "sleep", "1000"]);
@@ -322,7 +319,6 @@ fn an_exec_is_found_again_by_the_next_daemon() {
 }
 
 #[test]
-#[ignore = "has not passed on a booted VM yet"]
 fn changes_are_those_of_the_container_alone() {
     let vm = shared();
     vm.docker(&["run", "--name", "plain", "busybox", "true"]);
@@ -343,7 +339,6 @@ fn changes_are_those_of_the_container_alone() {
 }
 
 #[test]
-#[ignore = "has not passed on a booted VM yet"]
 fn an_export_is_the_containers_own_file_system() {
     let vm = shared();
     let folder = tempfile::tempdir().expect("a folder");
@@ -385,7 +380,6 @@ fn an_export_is_the_containers_own_file_system() {
 }
 
 #[test]
-#[ignore = "has not passed on a booted VM yet"]
 fn sizes_grow_with_what_is_written() {
     let vm = shared();
     let script = "dd if=/dev/urandom of=/big bs=1M count=5; sleep 1000";
@@ -426,7 +420,6 @@ fn refused(vm: &Instance, code: i32, arguments: &[&str], words: &str) {
 }
 
 #[test]
-#[ignore = "has not passed on a booted VM yet"]
 fn log_drivers_are_dockers_with_their_options() {
     let vm = shared();
     let create = |options: &[&str], words: &str| {
@@ -498,7 +491,6 @@ fn log_drivers_are_dockers_with_their_options() {
 }
 
 #[test]
-#[ignore = "has not passed on a booted VM yet"]
 fn what_is_not_there_is_refused_in_dockers_words() {
     let vm = shared();
     refused(
@@ -530,7 +522,6 @@ fn what_is_not_there_is_refused_in_dockers_words() {
 }
 
 #[test]
-#[ignore = "has not passed on a booted VM yet"]
 fn containers_are_updated_while_they_run() {
     let vm = shared();
     vm.docker(&[
@@ -573,7 +564,6 @@ fn containers_are_updated_while_they_run() {
 }
 
 #[test]
-#[ignore = "has not passed on a booted VM yet"]
 fn prune_takes_what_its_filters_say() {
     let vm = shared();
     for label in ["keep", "drop"] {
@@ -597,7 +587,6 @@ fn prune_takes_what_its_filters_say() {
 }
 
 #[test]
-#[ignore = "has not passed on a booted VM yet"]
 fn anonymous_volumes_go_with_their_container_when_asked() {
     let vm = shared();
     for (flag, left) in [("-v", 0), ("-f", 1)] {
@@ -630,7 +619,6 @@ fn anonymous_volumes_go_with_their_container_when_asked() {
 }
 
 #[test]
-#[ignore = "has not passed on a booted VM yet"]
 fn attach_works_over_a_websocket() {
     use std::io::{Read, Write};
     let vm = shared();

@@ -137,6 +137,13 @@ fn a_detached_container_lives_through_its_commands() {
     let script = "echo one; echo two >&2; while :; do sleep 1; done";
     vm.docker(&["run", "-d", "--name", "life", "busybox", "sh", "-c", script]);
     assert_eq!(vm.docker(&["exec", "life", "echo", "inside"]), "inside");
+    let nothing = vm.docker_output(&["exec", "life", "no-such-program"]);
+    assert_eq!(nothing.status.code(), Some(127));
+    let said = text(&nothing.stdout);
+    assert!(
+        said.contains("executable file not found in $PATH"),
+        "{said}"
+    );
     assert!(vm.docker(&["top", "life"]).contains("sleep"));
     common::eventually("both lines are logged", || {
         let output = vm.docker_output(&["logs", "life"]);

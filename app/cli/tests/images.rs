@@ -16,7 +16,6 @@ fn text_of(archive: &Path, name: &str) -> String {
 }
 
 #[test]
-#[ignore = "has not passed on a booted VM yet"]
 fn a_saved_archive_is_an_oci_layout_and_loads_again() {
     let vm = shared();
     let folder = tempfile::tempdir().expect("a folder");
@@ -52,7 +51,6 @@ fn a_saved_archive_is_an_oci_layout_and_loads_again() {
 }
 
 #[test]
-#[ignore = "has not passed on a booted VM yet"]
 fn a_container_is_committed_with_changes() {
     let vm = shared();
     vm.docker(&[
@@ -105,7 +103,6 @@ fn a_container_is_committed_with_changes() {
 }
 
 #[test]
-#[ignore = "has not passed on a booted VM yet"]
 fn images_are_pushed_and_pulled_again() {
     let registry = Registry::start();
     // User `me`, password `secret`.

@@ -734,6 +734,24 @@ fn a_killed_daemon_knows_its_networks_again() {
     );
 }
 
+/// Its neighbours know it by its old MAC, and would send there for a while.
+#[test]
+fn a_container_that_starts_again_is_reached_at_once() {
+    let mut lab = Lab::new();
+    lab.network("again", &["--ipv6", "--subnet", "fd00:77:f::/64"]);
+    lab.idle("again-a", &["--network", "again"]);
+    lab.idle("again-b", &["--network", "again"]);
+    let ends = |member: &str| lab.end("again-a", "again", member);
+    let (old, address) = (ends("MacAddress"), ends("GlobalIPv6Address"));
+    lab.exec("again-b", &format!("ping -6 -c1 -W10 {address}"));
+    lab.vm.docker(&["restart", "-t", "0", "again-a"]);
+    assert_eq!(ends("GlobalIPv6Address"), address);
+    assert_ne!(ends("MacAddress"), old);
+    lab.exec("again-b", &format!("ping -6 -c1 -W3 {address}"));
+    let fourth = ends("IPAddress");
+    lab.exec("again-b", &format!("ping -4 -c1 -W3 {fourth}"));
+}
+
 /// Settings that hold for one link of the container.
 #[test]
 fn a_link_has_settings_of_its_own() {

@@ -430,11 +430,16 @@ impl Build<'_> {
             stage.image = self.engine.configure(new).await?;
             return Ok(());
         }
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        let made = now.unwrap_or_default().as_secs();
         let archive = move |output: &mut dyn io::Write| {
             let mut tar = tar::Builder::new(output);
             let mut header = tar::Header::new_gnu();
             header.set_entry_type(tar::EntryType::Directory);
             header.set_mode(0o755);
+            header.set_uid(0);
+            header.set_gid(0);
+            header.set_mtime(made);
             header.set_size(0);
             tar.append_data(&mut header, crate::root::clean(&folder), io::empty())?;
             tar.finish()

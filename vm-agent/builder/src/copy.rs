@@ -14,6 +14,7 @@ use std::sync::Arc;
 use sha2::{Digest, Sha256};
 use tar::{EntryType, Header};
 
+use crate::entries::{attributes, for_each};
 use crate::matching;
 use crate::owner::Owner;
 use crate::root::{Place, Root, clean};
@@ -251,28 +252,24 @@ impl Plan {
     ) -> io::Result<()> {
         let kind = packed(&self.root, &source.from)?.unwrap_or(Packed::Tar);
         let file = self.root.place(&source.from, true)?.read()?;
-        let mut archive = tar::Archive::new(opened(file, kind)?);
-        for entry in archive.entries()? {
-            let mut entry = entry?;
+        for_each(opened(file, kind)?, std::convert::identity, |entry| {
             let name = clean(&entry.path()?);
             let kind = entry.header().entry_type();
             if name.as_os_str().is_empty() || kind.is_pax_global_extensions() {
-                continue;
+                return Ok(());
             }
             let to = source.to.join(&name);
             let mut header = Header::new_gnu();
             header.set_entry_type(kind);
-            header.set_mode(entry.header().mode()? & 0o7777);
+            let from = attributes(entry.header())?;
+            header.set_mode(from.mode & 0o7777);
             let (uid, gid) = match self.keep_owner {
-                true => (
-                    entry.header().uid().unwrap_or(0),
-                    entry.header().gid().unwrap_or(0),
-                ),
+                true => (from.uid, from.gid),
                 false => (self.owner.uid.into(), self.owner.gid.into()),
             };
             header.set_uid(uid);
             header.set_gid(gid);
-            header.set_mtime(if times { entry.header().mtime()? } else { 0 });
+            header.set_mtime(if times { from.mtime.max(0) as u64 } else { 0 });
             header.set_size(0);
             match kind {
                 EntryType::Directory => {
@@ -289,7 +286,7 @@ impl Plan {
                 EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => {
                     header.set_entry_type(EntryType::Regular);
                     header.set_size(entry.size());
-                    tar.append_data(&mut header, &to, &mut entry)?;
+                    tar.append_data(&mut header, &to, entry)?;
                 }
                 EntryType::Char | EntryType::Block | EntryType::Fifo => {
                     header.set_device_major(entry.header().device_major()?.unwrap_or(0))?;
@@ -298,8 +295,8 @@ impl Plan {
                 }
                 _ => {}
             }
-        }
-        Ok(())
+            Ok(())
+        })
     }
 }
 

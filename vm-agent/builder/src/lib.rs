@@ -9,6 +9,7 @@ mod config;
 mod copy;
 mod dockerfile;
 mod engine;
+pub mod entries;
 mod error;
 mod health;
 mod lexer;

@@ -59,6 +59,7 @@ impl ApiRequest {
     /// The body as JSON; 400 in Docker's words when it is not.
     pub async fn json<T: DeserializeOwned>(&mut self) -> ApiResult<T> {
         let bytes = self.bytes().await?;
+        self.check_content_type(&bytes)?;
         if bytes.is_empty() {
             return Err(ApiError::bad_request(
                 "invalid JSON: got EOF while reading request body",
@@ -70,9 +71,26 @@ impl ApiRequest {
     /// The same, where a missing body and `null` mean the default.
     pub async fn json_or_default<T: DeserializeOwned + Default>(&mut self) -> ApiResult<T> {
         let bytes = self.bytes().await?;
+        self.check_content_type(&bytes)?;
         match bytes.trim_ascii() {
             b"" | b"null" => Ok(T::default()),
             text => parse_json(text),
+        }
+    }
+
+    /// JSON must be declared as such, unless there is none.
+    fn check_content_type(&self, body: &[u8]) -> ApiResult<()> {
+        let declared = self.header("content-type").unwrap_or_default();
+        let kind = declared.split(';').next().unwrap_or_default().trim();
+        match kind {
+            _ if body.is_empty() => Ok(()),
+            kind if kind.eq_ignore_ascii_case("application/json") => Ok(()),
+            "" => Err(ApiError::bad_request(format!(
+                "malformed Content-Type header ({declared}): mime: no media type"
+            ))),
+            kind => Err(ApiError::bad_request(format!(
+                "unsupported Content-Type header ({kind}): must be 'application/json'"
+            ))),
         }
     }
 

@@ -110,6 +110,9 @@ async fn serve_request(daemon: Arc<Daemon>, mut request: Request<Incoming>) -> A
     let (method, uri) = (request.method().clone(), request.uri().clone());
     let upgrade = request.headers().contains_key(header::UPGRADE) || method == http::Method::POST;
     let upgrade = upgrade.then(|| hyper::upgrade::on(&mut request));
+    if let Some(clean) = without_double_slashes(uri.path()) {
+        return moved(&clean, uri.query());
+    }
     let handled = trace_context::scope(traceparent.clone(), async {
         let request = parse(request, upgrade)?;
         router::route(daemon, request).await
@@ -127,12 +130,38 @@ async fn serve_request(daemon: Arc<Daemon>, mut request: Request<Incoming>) -> A
     response
 }
 
+/// Go's router sends clients to the plain form of a path; `None` when it is plain.
+fn without_double_slashes(path: &str) -> Option<String> {
+    if !path.contains("//") {
+        return None;
+    }
+    let mut clean = String::with_capacity(path.len());
+    for byte in path.chars() {
+        if byte != '/' || !clean.ends_with('/') {
+            clean.push(byte);
+        }
+    }
+    Some(clean)
+}
+
+fn moved(path: &str, query: Option<&str>) -> ApiResponse {
+    let mut response = empty(StatusCode::MOVED_PERMANENTLY);
+    let query = query.map(|query| format!("?{query}")).unwrap_or_default();
+    if let Ok(value) = HeaderValue::from_str(&format!("{path}{query}")) {
+        response.headers_mut().insert(header::LOCATION, value);
+    }
+    response
+}
+
 fn parse(
     request: Request<Incoming>,
     upgrade: Option<hyper::upgrade::OnUpgrade>,
 ) -> ApiResult<ApiRequest> {
     let (parts, body) = request.into_parts();
     let (version, path) = split_version(parts.uri.path())?;
+    if path.len() > 1 && path.ends_with('/') {
+        return Err(ApiError::not_found("page not found"));
+    }
     Ok(ApiRequest {
         method: parts.method,
         path: Path::new(path),

@@ -13,7 +13,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use super::pack::{self, ChunkWriter};
 use super::place::{self, Place};
 use super::unpack::{self, Options};
-use crate::container::Rootfs;
+use crate::container::{Container, MountPoint, Rootfs};
 use crate::error::{ApiError, ApiResult};
 use crate::http_message::{ApiRequest, ApiResponse, empty, stream};
 use crate::router::{Routed, complete, handle};
@@ -35,7 +35,7 @@ pub fn route(daemon: Arc<Daemon>, request: ApiRequest) -> Routed {
 fn wanted_path(request: &ApiRequest) -> ApiResult<String> {
     let path = request.query.non_empty("path");
     path.map(str::to_owned)
-        .ok_or_else(|| ApiError::bad_request("bad parameter: path cannot be empty"))
+        .ok_or_else(|| ApiError::bad_request("bad parameter: pathcannot be empty"))
 }
 
 /// Resolves the path on a blocking thread; errors in Docker's words.
@@ -53,7 +53,7 @@ async fn resolve(rootfs: Arc<Rootfs>, path: &str, id: &str, follow: bool) -> Api
             ApiError::not_found(format!("Could not find the file {path} in container {id}"))
         }
         io::ErrorKind::NotADirectory => {
-            ApiError::bad_request(format!("{path} in container {id}: not a directory"))
+            ApiError::internal(format!("lstat {path}: not a directory"))
         }
         _ => ApiError::internal(format!("{path} in container {id}: {error}")),
     })
@@ -85,6 +85,8 @@ async fn get(daemon: Arc<Daemon>, request: ApiRequest, id: String) -> ApiResult<
         false => place.name.clone(),
     };
     let header = place.stat_header();
+    let container = daemon.containers.get(&id)?;
+    daemon.containers.publish(&container, "archive-path", &[]);
     let mut response = archive_response(move |writer| {
         // Kept to the end: a stopped container's root is mounted only for as long.
         let _mounted = rootfs;
@@ -162,6 +164,12 @@ async fn put(daemon: Arc<Daemon>, request: ApiRequest, id: String) -> ApiResult<
     if !place.meta.is_dir() {
         return Err(ApiError::bad_request("extraction point is not a directory"));
     }
+    let container = daemon.containers.get(&id)?;
+    if container.host_config.readonly_rootfs && !is_on_a_volume(&container, &path) {
+        return Err(ApiError::bad_request(
+            "container rootfs is marked read-only",
+        ));
+    }
     let (sender, queue) = mpsc::channel(4);
     let root = rootfs.clone();
     let writing = tokio::task::spawn_blocking(move || {
@@ -183,10 +191,21 @@ async fn put(daemon: Arc<Daemon>, request: ApiRequest, id: String) -> ApiResult<
         .await
         .map_err(|error| ApiError::internal(error.to_string()))?;
     done.map_err(|error| match error.raw_os_error() {
-        Some(libc::EROFS) => ApiError::forbidden("container rootfs is marked read-only"),
-        _ => ApiError::bad_request(error.to_string()),
+        Some(libc::EROFS) => ApiError::bad_request("container rootfs is marked read-only"),
+        _ => ApiError::internal(error.to_string()),
     })?;
+    daemon.containers.publish(&container, "extract-to-dir", &[]);
     Ok(empty(StatusCode::OK))
+}
+
+/// A path below a mount that can be written, whatever the root is.
+fn is_on_a_volume(container: &Container, path: &str) -> bool {
+    let path = Path::new("/").join(path);
+    let below = |mount: &&MountPoint| path.starts_with(&mount.destination);
+    let nearest = container.mounts.iter().filter(below);
+    nearest
+        .max_by_key(|mount| mount.destination.len())
+        .is_some_and(|mount| mount.rw)
 }
 
 fn unpack_compressed(
@@ -237,6 +256,8 @@ impl Read for ChannelReader {
 async fn export(daemon: Arc<Daemon>, id: String) -> ApiResult<ApiResponse> {
     daemon.containers.settled().await;
     let rootfs = daemon.containers.bare_rootfs(&id).await?;
+    let container = daemon.containers.get(&id)?;
+    daemon.containers.publish(&container, "export", &[]);
     let mut response = archive_response(move |writer| {
         // The whole of it: its mount lasts as long as the value.
         let rootfs = rootfs;

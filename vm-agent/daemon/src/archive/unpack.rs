@@ -7,11 +7,12 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::{PermissionsExt, fchown};
 use std::path::{Component, Path, PathBuf};
 
+use longshore_builder::entries::{attributes, for_each};
 use nix::fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag, openat, openat2};
 use nix::sys::stat::{Mode, SFlag, UtimensatFlags, fstatat, futimens, mkdirat, mknodat, utimensat};
 use nix::sys::time::TimeSpec;
 use nix::unistd::{Gid, Uid, UnlinkatFlags, fchownat, linkat, symlinkat, unlinkat};
-use tar::{Archive, Entry, EntryType};
+use tar::{Entry, EntryType};
 
 /// What the client asked of the extraction.
 #[derive(Clone, Copy, Debug, Default)]
@@ -35,18 +36,28 @@ pub fn unpack(root: &Path, base: &str, archive: impl Read, options: Options) -> 
         options,
     };
     let mut folder_times = Vec::new();
-    for entry in Archive::new(archive).entries()? {
-        let mut entry = entry?;
+    let bad = |error: io::Error| match (error.kind(), error.raw_os_error()) {
+        (io::ErrorKind::UnexpectedEof, _) => io::Error::new(error.kind(), "unexpected EOF"),
+        (_, Some(_)) => error,
+        _ => {
+            tracing::debug!(%error, "an archive is damaged");
+            io::Error::new(
+                io::ErrorKind::InvalidData,
+                "archive/tar: invalid tar header",
+            )
+        }
+    };
+    for_each(archive, bad, |entry| {
         let name = clean(&entry.path()?);
         let at = target.base.join(&name);
-        let time = TimeSpec::new(entry.header().mtime()? as i64, 0);
+        let time = TimeSpec::new(attributes(entry.header())?.mtime, 0);
         if entry.header().entry_type() == EntryType::Directory {
             folder_times.push((at.clone(), time));
         }
         target
-            .write(&mut entry, &at, time)
-            .map_err(|error| io::Error::new(error.kind(), format!("/{}: {error}", at.display())))?;
-    }
+            .write(entry, &at, time)
+            .map_err(|error| io::Error::new(error.kind(), format!("/{}: {error}", at.display())))
+    })?;
     // Last, for what is put into a folder changes its time.
     for (at, time) in folder_times.iter().rev() {
         if let Ok(folder) = target.folder(at) {
@@ -104,8 +115,9 @@ impl Target {
         let kind = entry.header().entry_type();
         let parent = self.parent(at)?;
         self.make_way(&parent, name, kind)?;
-        let mode = entry.header().mode()? & 0o7777;
-        let (uid, gid) = (entry.header().uid()? as u32, entry.header().gid()? as u32);
+        let attributes = attributes(entry.header())?;
+        let mode = attributes.mode & 0o7777;
+        let (uid, gid) = (attributes.uid as u32, attributes.gid as u32);
         match kind {
             EntryType::Directory => {
                 match mkdirat(&parent, name, Mode::from_bits_truncate(0o700)) {

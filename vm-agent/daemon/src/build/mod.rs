@@ -34,13 +34,26 @@ pub fn route(daemon: Arc<Daemon>, request: ApiRequest) -> Routed {
     match (request.method.as_str(), path.segments().as_slice()) {
         ("POST", ["build"]) => handle(serve(daemon, request)),
         // BuildKit's: the classic builder has no records and no cache of its own.
-        ("POST", ["build", "prune"]) => {
-            handle(async { ok_json(&json!({ "CachesDeleted": null, "SpaceReclaimed": 0 })) })
-        }
+        ("POST", ["build", "prune"]) => handle(async move {
+            let known = [
+                "description",
+                "id",
+                "inuse",
+                "parent",
+                "private",
+                "shared",
+                "type",
+                "unused-for",
+                "until",
+            ];
+            let allowed = request.filters()?.allow(&known);
+            allowed.map_err(|error| error.context("failed to prune build cache"))?;
+            ok_json(&json!({ "CachesDeleted": null, "SpaceReclaimed": 0 }))
+        }),
         ("POST", ["build", "cancel"]) => handle(async move {
             match request.query.non_empty("id") {
                 None => Err(ApiError::bad_request("build ID not provided")),
-                Some(_) => Ok(empty(StatusCode::NO_CONTENT)),
+                Some(_) => Ok(empty(StatusCode::OK)),
             }
         }),
         _ => Routed::NotMine(request),
@@ -87,6 +100,8 @@ async fn serve(daemon: Arc<Daemon>, request: ApiRequest) -> ApiResult<ApiRespons
         ),
         _ => ApiError::internal(format!("reading the Dockerfile: {error}")),
     })?;
+    longshore_builder::parse(&asked.options.dockerfile, &asked.options.dockerfile_name)
+        .map_err(|error| ApiError::bad_request(error.to_string()))?;
     asked.options.context = folder.0.clone();
     let (sender, lines) = mpsc::channel(64);
     // Dropped with the response when the client goes: the build ends with its client.

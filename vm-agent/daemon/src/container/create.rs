@@ -29,6 +29,9 @@ pub async fn serve(daemon: Arc<Daemon>, mut request: ApiRequest) -> ApiResult<Ap
     let wanted: CreateRequest = serde_json::from_value(body)
         .map_err(|error| ApiError::bad_request(format!("invalid JSON: {error}")))?;
     let name = request.query.non_empty("name").map(str::to_owned);
+    if let Some(platform) = request.query.non_empty("platform") {
+        neighbours::check_platform(&daemon, &wanted.config.image, platform).await?;
+    }
     let (id, warnings) = create(&daemon, name, wanted).await?;
     json(
         StatusCode::CREATED,
@@ -54,6 +57,7 @@ pub async fn create(
     validate::config(&config)?;
     validate::host(&host, &machine)?;
     spec::check_security_options(&host)?;
+    check_links(daemon, &host)?;
     let (shim, runtime_binary) = runtime(&daemon.config, &mut host)?;
     check_log_driver(&daemon.config, &mut host)?;
     daemon
@@ -312,6 +316,24 @@ fn command(config: &ContainerConfig) -> ApiResult<(String, Vec<String>)> {
     }
 }
 
+/// `container`, or `container:alias`, of containers that exist.
+fn check_links(daemon: &Daemon, host: &HostConfig) -> ApiResult<()> {
+    for link in host.links.iter().flatten() {
+        let parts: Vec<&str> = link.split(':').collect();
+        let name = match parts.as_slice() {
+            [name] | [name, _] if !name.is_empty() => name.trim_start_matches('/'),
+            _ => return Err(ApiError::internal(format!("bad format for links: {link}"))),
+        };
+        if let Err(error) = daemon.containers.get(name) {
+            return Err(ApiError::bad_request(format!(
+                "could not get container for {name}: {}",
+                error.message
+            )));
+        }
+    }
+    Ok(())
+}
+
 fn volumes_from(daemon: &Daemon, host: &HostConfig) -> ApiResult<Vec<MountPoint>> {
     let mut points = Vec::new();
     for spec in host.volumes_from.iter().flatten() {
@@ -319,10 +341,15 @@ fn volumes_from(daemon: &Daemon, host: &HostConfig) -> ApiResult<Vec<MountPoint>
         if !matches!(mode, "rw" | "ro" | "z" | "Z") {
             return Err(ApiError::bad_request(format!("invalid mode: {mode}")));
         }
-        for point in &daemon.containers.get(name)?.mounts {
+        let from = daemon.containers.get(name);
+        let from = from.map_err(|error| ApiError::bad_request(error.message))?;
+        for point in &from.mounts {
             let mut point = point.clone();
             point.rw &= mode != "ro";
             point.copy_up = false;
+            if point.mode == "z" {
+                point.mode = String::new();
+            }
             points.push(point);
         }
     }

@@ -55,7 +55,7 @@ fn inspect(daemon: &Daemon, container: &Container) -> ApiResult<Value> {
         "AppArmorProfile": "",
         "ExecIDs": if execs.is_empty() { Value::Null } else { json!(execs) },
         "HostConfig": container.host_config,
-        "Storage": { "RootFS": { "Snapshot": { "Name": crate::config::SNAPSHOTTER } } },
+        "GraphDriver": { "Data": null, "Name": crate::config::SNAPSHOTTER },
         "Mounts": mounts(container),
         "Config": container.config,
         "NetworkSettings": network_settings(daemon, container),

@@ -47,18 +47,34 @@ pub async fn start(daemon: Arc<Daemon>, request: ApiRequest, id: String) -> ApiR
 
 pub async fn stop(daemon: Arc<Daemon>, request: ApiRequest, id: String) -> ApiResult<ApiResponse> {
     let entry = daemon.containers.entry(&id)?;
-    let timeout = request.query.number::<i64>("t")?;
-    let with = request
-        .query
-        .non_empty("signal")
-        .map(signal::parse)
-        .transpose()?;
+    let timeout = stop_timeout(&request)?;
+    let with = stop_signal(&request, "stop", &id)?;
     if !entry.now().running && entry.now().state.status != Status::Restarting {
         return Err(ApiError::not_modified());
     }
     let _operation = entry.operation.lock().await;
     stop_entry(&daemon, &entry, with, timeout).await?;
     done()
+}
+
+/// Docker reads both only when it is at it, so what is wrong with them is its own failure to it.
+fn stop_timeout(request: &ApiRequest) -> ApiResult<Option<i64>> {
+    let text = request.query.non_empty("t");
+    text.map(|text| {
+        text.parse().map_err(|_| {
+            ApiError::internal(format!("strconv.Atoi: parsing \"{text}\": invalid syntax"))
+        })
+    })
+    .transpose()
+}
+
+fn stop_signal(request: &ApiRequest, what: &str, id: &str) -> ApiResult<Option<u32>> {
+    let text = request.query.non_empty("signal");
+    let wrong = |error: ApiError| {
+        ApiError::internal(error.message).context(format!("cannot {what} container: {id}"))
+    };
+    text.map(|text| signal::parse(text).map_err(wrong))
+        .transpose()
 }
 
 /// Sends the stop signal, and kills what has not ended when the time is up. Negative: waits for ever.
@@ -87,9 +103,6 @@ pub async fn stop_entry(
     let timeout = timeout
         .or(container.config.stop_timeout)
         .unwrap_or(DEFAULT_STOP_TIMEOUT);
-    if timeout == 0 && with.is_none() {
-        return finish(daemon, entry, &container, signal::KILL).await;
-    }
     send_signal(daemon, &container, number).await?;
     let ended = wait_until_ended(entry);
     let in_time = match u64::try_from(timeout) {
@@ -191,12 +204,8 @@ pub async fn restart(
     id: String,
 ) -> ApiResult<ApiResponse> {
     let entry = daemon.containers.entry(&id)?;
-    let timeout = request.query.number::<i64>("t")?;
-    let with = request
-        .query
-        .non_empty("signal")
-        .map(signal::parse)
-        .transpose()?;
+    let timeout = stop_timeout(&request)?;
+    let with = stop_signal(&request, "restart", &id)?;
     let _operation = entry.operation.lock().await;
     // A container that removes itself lives through a restart.
     stop_entry(&daemon, &entry, with, timeout)
@@ -220,11 +229,11 @@ pub async fn pause(
         (true, Status::Running) | (false, Status::Paused) => {}
         (true, Status::Paused) => {
             return Err(ApiError::conflict(format!(
-                "container {} is already paused",
+                "Container {} is already paused",
                 container.id
             )));
         }
-        (false, Status::Running) => {
+        (false, _) => {
             return Err(ApiError::internal(format!(
                 "Container {} is not paused",
                 container.id
@@ -295,7 +304,7 @@ pub async fn rename(
         ));
     }
     let allocating = |error: ApiError| error.context("Error when allocating new name");
-    name::check(&new).map_err(allocating)?;
+    name::check(&format!("/{new}")).map_err(allocating)?;
     daemon
         .containers
         .reserve_name(&new, &entry.now().id)

@@ -128,9 +128,16 @@ impl<'a> Selection<'a> {
             }
         }
         filters.boolean("is-task")?;
+        for what in ["expose", "publish"] {
+            for port in filters.values(what) {
+                check_port(what, port)?;
+            }
+        }
         let exited = filters.values("exited").iter().map(|text| {
             text.parse()
-                .map_err(|_| ApiError::bad_request(format!("invalid filter 'exited=[{text}]'")))
+                .map_err(|_| ApiError::bad_request(format!(
+                    "invalid filter 'exited={text}': strconv.Atoi: parsing \"{text}\": invalid syntax"
+                )))
         });
         let named = |filter: &str| {
             filters
@@ -266,6 +273,24 @@ fn port_range(text: &str) -> Option<(u16, u16, &str)> {
     Some((first.parse().ok()?, last.parse().ok()?, protocol))
 }
 
+/// A port filter that no container could satisfy, in the words of Docker and its number parser.
+fn check_port(what: &str, text: &str) -> ApiResult<()> {
+    let numbers = text.split_once('/').map_or(text, |(numbers, _)| numbers);
+    for number in numbers.splitn(2, '-') {
+        if number.parse::<u16>().is_ok() {
+            continue;
+        }
+        let why = match !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()) {
+            true => "value out of range",
+            false => "invalid syntax",
+        };
+        return Err(ApiError::internal(format!(
+            "error while looking up for {what} {text}: strconv.ParseUint: parsing \"{number}\": {why}"
+        )));
+    }
+    Ok(())
+}
+
 fn in_range(port: &str, wanted: &str) -> bool {
     let (Some((port, _, protocol)), Some((first, last, wanted))) =
         (port_range(port), port_range(wanted))
@@ -300,9 +325,11 @@ fn exposes(container: &Container, wanted: &str) -> bool {
 
 fn summary(daemon: &Daemon, container: &Container) -> Value {
     let set = inspect::endpoints(daemon, container);
-    let command = std::iter::once(&container.path)
-        .chain(&container.args)
-        .map(String::as_str);
+    let quoted = |argument: &String| match argument.contains(' ') {
+        true => format!("'{argument}'"),
+        false => argument.clone(),
+    };
+    let command = std::iter::once(container.path.clone()).chain(container.args.iter().map(quoted));
     let mut labels = container.config.labels.clone();
     labels.retain(|key, _| !key.is_empty());
     json!({

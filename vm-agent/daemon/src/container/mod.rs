@@ -41,7 +41,7 @@ pub(crate) use step::{run_attached, step_container, take_down};
 pub use store::{Containers, Entry};
 
 pub(crate) use attach::{
-    MULTIPLEXED, RAW, close_stdin, copy_input, copy_output, parse_detach_keys,
+    MULTIPLEXED, RAW, close_stdin, copy_input, copy_output, frame, parse_detach_keys,
 };
 pub(crate) use exit::wait as wait_for_exit;
 pub(crate) use lifecycle::window_size;

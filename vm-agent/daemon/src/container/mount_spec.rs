@@ -32,9 +32,16 @@ pub fn clean(path: &str) -> String {
     out.to_string_lossy().into_owned()
 }
 
+/// How mounts below a bind mount are seen from the other side.
+const PROPAGATION: [&str; 6] = [
+    "private", "rprivate", "shared", "rshared", "slave", "rslave",
+];
+
 /// `source:destination:mode`, `source:destination` or `destination`.
 pub fn parse_bind(spec: &str, volume_driver: &str) -> ApiResult<Wanted> {
-    let wrong = |why: &str| invalid(format!("invalid volume specification: '{spec}'{why}"));
+    // Docker checks this after it has taken the request as good: 500.
+    let wrong =
+        |why: &str| ApiError::internal(format!("invalid volume specification: '{spec}'{why}"));
     let parts: Vec<&str> = spec.split(':').collect();
     let (source, destination, mode) = match parts.as_slice() {
         [destination] => ("", *destination, ""),
@@ -86,7 +93,14 @@ pub fn parse_bind(spec: &str, volume_driver: &str) -> ApiResult<Wanted> {
     if source.is_empty() {
         wanted.point.mode = String::new();
     }
-    apply_mode(&mut wanted.point, mode).map_err(|()| invalid(format!("invalid mode: {mode}")))?;
+    let propagates = |word: &str| PROPAGATION.contains(&word);
+    if !bind && mode.split(',').any(propagates) {
+        return Err(wrong(
+            ": invalid mount config for type \"volume\": field BindOptions must not be specified",
+        ));
+    }
+    apply_mode(&mut wanted.point, mode)
+        .map_err(|()| ApiError::internal(format!("invalid mode: {mode}")))?;
     if bind && wanted.point.propagation.is_empty() {
         wanted.point.propagation = "rprivate".to_owned();
     }
@@ -102,15 +116,17 @@ fn driver_of(bind: bool, driver: &str) -> String {
 }
 
 fn apply_mode(point: &mut MountPoint, mode: &str) -> Result<(), ()> {
-    for word in mode.split(',').filter(|word| !word.is_empty()) {
+    let words: Vec<&str> = mode.split(',').filter(|word| !word.is_empty()).collect();
+    if words.contains(&"ro") && words.contains(&"rw") {
+        return Err(());
+    }
+    for word in words {
         match word {
             "rw" => point.rw = true,
             "ro" => point.rw = false,
             "nocopy" => point.copy_up = false,
             "z" | "Z" | "consistent" | "cached" | "delegated" => {}
-            "private" | "rprivate" | "shared" | "rshared" | "slave" | "rslave"
-                if point.kind == "bind" =>
-            {
+            word if point.kind == "bind" && PROPAGATION.contains(&word) => {
                 point.propagation = word.to_owned();
             }
             _ => return Err(()),
@@ -157,7 +173,21 @@ pub fn parse_mount(mount: &Mount) -> ApiResult<Wanted> {
         )));
     }
     if clean(&mount.target) == "/" {
-        return Err(wrong("destination can't be '/'"));
+        return Err(wrong("invalid specification: destination can't be '/'"));
+    }
+    let options = [
+        ("BindOptions", "bind", mount.bind_options.is_some()),
+        ("VolumeOptions", "volume", mount.volume_options.is_some()),
+        ("TmpfsOptions", "tmpfs", mount.tmpfs_options.is_some()),
+    ];
+    if let Some((name, ..)) = options
+        .iter()
+        .find(|(_, kind, given)| *given && *kind != mount.kind)
+    {
+        return Err(invalid(format!(
+            "{name} must not be specified on mount type \"{}\"",
+            mount.kind
+        )));
     }
     let mut wanted = Wanted::default();
     let point = &mut wanted.point;
@@ -198,6 +228,13 @@ pub fn parse_mount(mount: &Mount) -> ApiResult<Wanted> {
             point.mode = "z".to_owned();
             point.copy_up = !options.no_copy && options.subpath.is_empty();
             if !options.subpath.is_empty() {
+                let inside = Path::new(&options.subpath).components();
+                if inside
+                    .into_iter()
+                    .any(|part| !matches!(part, Component::Normal(_) | Component::CurDir))
+                {
+                    return Err(wrong("subpath must be a relative path within the volume"));
+                }
                 point.options.push(format!("subpath={}", options.subpath));
             }
             wanted.volume_labels = options.labels;
@@ -222,7 +259,7 @@ pub fn parse_mount(mount: &Mount) -> ApiResult<Wanted> {
                     .map(|pair| pair.join("=")),
             );
         }
-        other => return Err(invalid(format!("mount type unknown: \"{other}\""))),
+        _ => return Err(wrong("mount type unknown")),
     }
     Ok(wanted)
 }

@@ -3,6 +3,7 @@
 use super::config::NetworkingConfig;
 use super::{Container, Rootfs};
 use crate::error::{ApiError, ApiResult};
+use crate::image::Platform;
 use crate::network::{ContainerNetworkRequest, EndpointSet, EndpointSettings, PortBinding};
 use crate::state::Daemon;
 use serde_json::Value;
@@ -34,6 +35,26 @@ pub async fn resolve_image(daemon: &Daemon, name: &str) -> ApiResult<Image> {
             ApiError::internal(format!("the configuration of image {name}: {error}"))
         })?,
     })
+}
+
+/// Docker's refusal of an image that is here for other platforms only.
+pub async fn check_platform(daemon: &Daemon, image: &str, platform: &str) -> ApiResult<()> {
+    let wanted = Platform::parse(platform)?;
+    let Ok(found) = daemon.images.resolve(image).await else {
+        return Ok(()); // Told when it is resolved, or had for this machine.
+    };
+    let (os, architecture) = (&found.config.os, &found.config.architecture);
+    if (os.as_str(), architecture.as_str()) == (&wanted.os, &wanted.architecture) {
+        return Ok(());
+    }
+    let name = match crate::image::Reference::parse(image) {
+        Ok(reference) => reference.or_latest().familiar(),
+        Err(_) => image.to_owned(),
+    };
+    Err(ApiError::not_found(format!(
+        "image with reference {name} was found but does not provide the specified platform ({}/{})",
+        wanted.os, wanted.architecture
+    )))
 }
 
 /// What the container asks for on its networks, by their names.

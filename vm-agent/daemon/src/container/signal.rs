@@ -10,11 +10,13 @@ pub const KILL: u32 = 9;
 /// `9`, `KILL`, `SIGKILL`, `rtmin+3`; 400 otherwise.
 pub fn parse(text: &str) -> ApiResult<u32> {
     let invalid = || ApiError::bad_request(format!("invalid signal: {text}"));
-    if let Ok(number) = text.parse::<u32>() {
-        return if (1..=64).contains(&number) {
-            Ok(number)
-        } else {
-            Err(invalid())
+    if let Ok(number) = text.parse::<i32>() {
+        return match u32::try_from(number) {
+            Ok(known @ 1..=64) => Ok(known),
+            Ok(0) => Err(invalid()),
+            _ => Err(ApiError::bad_request(format!(
+                "the linux daemon does not support signal {number}"
+            ))),
         };
     }
     let upper = text.to_ascii_uppercase();

@@ -113,7 +113,17 @@ pub fn host(host: &HostConfig, machine: &Machine) -> ApiResult<()> {
     )?;
     mode("PID", &host.pid_mode, &["", "host"])?;
     mode("UTS", &host.uts_mode, &["", "host"])?;
-    mode("user namespace", &host.userns_mode, &["", "host"])?;
+    if !matches!(host.isolation.as_str(), "" | "default") {
+        return invalid(format!(
+            "invalid isolation ({}): linux only supports 'default'",
+            host.isolation
+        ));
+    }
+    if host.annotations.contains_key("") {
+        return invalid(
+            "invalid Annotations: the empty string is not permitted as an annotation key",
+        );
+    }
     if !matches!(host.cgroupns_mode.as_str(), "" | "private" | "host") {
         return invalid(format!(
             "invalid cgroup namespace mode: {}",
@@ -124,7 +134,7 @@ pub fn host(host: &HostConfig, machine: &Machine) -> ApiResult<()> {
         check_port_bindings(ports)?;
     }
     for (name, value) in &host.sysctls {
-        if name.is_empty() || name.contains('/') && name.contains("..") {
+        if name.contains('/') && name.contains("..") {
             return invalid(format!("invalid sysctl '{name}={value}'"));
         }
     }
@@ -135,7 +145,7 @@ fn mode(what: &str, value: &str, known: &[&str]) -> ApiResult<()> {
     let joins = value
         .strip_prefix("container:")
         .is_some_and(|name| !name.is_empty());
-    match known.contains(&value) || (joins && what != "UTS" && what != "user namespace") {
+    match known.contains(&value) || (joins && what != "UTS") {
         true => Ok(()),
         false => invalid(format!("invalid {what} mode: {value}")),
     }
@@ -219,7 +229,13 @@ pub fn resources(resources: &Resources, machine: &Machine) -> ApiResult<()> {
         );
     }
     if nano_cpus != 0 && (resources.cpu_period != 0 || resources.cpu_quota != 0) {
-        return invalid("Conflicting options: Nano CPUs and CPU Period cannot both be set");
+        let other = match resources.cpu_quota {
+            0 => "CPU Period",
+            _ => "CPU Quota",
+        };
+        return invalid(format!(
+            "Conflicting options: Nano CPUs and {other} cannot both be set"
+        ));
     }
     let all = machine.cpus as i64 * 1_000_000_000;
     if nano_cpus < 0 || nano_cpus > all {
@@ -246,7 +262,7 @@ pub fn resources(resources: &Resources, machine: &Machine) -> ApiResult<()> {
         let last = machine.cpus - 1;
         let Some(wanted) = parse_cpu_list(&resources.cpuset_cpus) else {
             return invalid(format!(
-                "Invalid value {} for cpuset cpus",
+                "Invalid value {0} for cpuset cpus: invalid format: {0}",
                 resources.cpuset_cpus
             ));
         };
@@ -268,12 +284,6 @@ pub fn resources(resources: &Resources, machine: &Machine) -> ApiResult<()> {
     for limit in resources.ulimits.iter().flatten() {
         if super::spec::rlimit_name(&limit.name).is_none() {
             return invalid(format!("invalid ulimit type: {}", limit.name));
-        }
-        if limit.hard >= 0 && (limit.soft > limit.hard || limit.soft < 0) {
-            return invalid(format!(
-                "ulimit soft limit must be less than or equal to hard limit: {} > {}",
-                limit.soft, limit.hard
-            ));
         }
     }
     Ok(())

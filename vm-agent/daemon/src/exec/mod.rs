@@ -10,8 +10,8 @@ pub use probe::{Probe, probe};
 pub use store::{Exec, Execs};
 
 use crate::container::{
-    Container, MULTIPLEXED, RAW, Status, close_stdin, copy_input, copy_output, parse_detach_keys,
-    window_size,
+    Container, MULTIPLEXED, RAW, Status, close_stdin, copy_input, copy_output, frame,
+    parse_detach_keys, window_size,
 };
 use crate::error::{ApiError, ApiResult};
 use crate::http_message::{ApiRequest, ApiResponse, empty, json, ok_json};
@@ -20,9 +20,11 @@ use crate::server::hijack;
 use crate::state::Daemon;
 use crate::supervisor::api;
 use http::StatusCode;
+use longshore_container_log::StreamKind;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::sync::Arc;
+use tokio::io::AsyncWriteExt;
 
 /// The body of `POST /containers/{id}/exec`.
 #[derive(Debug, Default, Clone, Serialize, Deserialize)]
@@ -78,7 +80,7 @@ fn running(daemon: &Daemon, id: &str) -> ApiResult<Arc<Container>> {
     match container.state.status {
         Status::Running => Ok(container),
         Status::Paused => Err(ApiError::conflict(format!(
-            "container {id} is paused, unpause the container before exec"
+            "Container {id} is paused, unpause the container before exec"
         ))),
         Status::Restarting => Err(ApiError::conflict(format!(
             "container {} is restarting, wait until the container is running",
@@ -97,8 +99,11 @@ async fn create(
     id: String,
 ) -> ApiResult<ApiResponse> {
     daemon.containers.settled().await;
-    let mut body: Value = request.json().await?;
+    let mut body: Value = request.json_or_default().await?;
     crate::container::config::without_nulls(&mut body);
+    if body.is_null() {
+        body = json!({});
+    }
     let config: ExecConfig = serde_json::from_value(body)
         .map_err(|error| ApiError::bad_request(format!("invalid JSON: {error}")))?;
     if config.cmd.is_empty() || config.cmd[0].is_empty() {
@@ -154,10 +159,14 @@ async fn start(daemon: Arc<Daemon>, mut request: ApiRequest, id: String) -> ApiR
                 exec.running = false;
                 exec.exit_code = Some(code);
             });
-            return Err(match code {
+            let error = match code {
                 126 | 127 => ApiError::bad_request(error.message),
                 _ => error,
-            });
+            };
+            return match attached {
+                true => told_on_stream(request, exec.config.tty, &error),
+                false => Err(error),
+            };
         }
     };
     publish(&daemon, &container, &exec, "exec_start");
@@ -191,9 +200,23 @@ async fn start(daemon: Arc<Daemon>, mut request: ApiRequest, id: String) -> ApiR
                     }
                 }
             }
-            let _ = tokio::io::AsyncWriteExt::shutdown(&mut writer).await;
+            let _ = writer.shutdown().await;
         },
     )
+}
+
+/// Docker takes the connection over before it starts the command, so that what goes wrong comes as output. The exit code is
+/// then in the exec's own description.
+fn told_on_stream(request: ApiRequest, tty: bool, error: &ApiError) -> ApiResult<ApiResponse> {
+    let words = format!("{}\r\n", error.message);
+    let (kind, output) = match tty {
+        true => (RAW, words.into()),
+        false => (MULTIPLEXED, frame(StreamKind::Stdout, words.as_bytes())),
+    };
+    hijack(request, kind, move |mut connection| async move {
+        let _ = connection.write_all(&output).await;
+        let _ = connection.shutdown().await;
+    })
 }
 
 async fn resize(daemon: Arc<Daemon>, request: ApiRequest, id: String) -> ApiResult<ApiResponse> {

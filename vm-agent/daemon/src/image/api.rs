@@ -78,12 +78,11 @@ async fn create(daemon: Arc<Daemon>, request: ApiRequest) -> ApiResult<ApiRespon
     }
     let name = request.query.non_empty("fromImage").unwrap_or_default();
     let tag = request.query.non_empty("tag").unwrap_or_default();
-    let text = match (tag, tag.contains(':')) {
-        ("", _) => name.to_owned(),
-        (digest, true) => format!("{name}@{digest}"),
-        (tag, false) => format!("{name}:{tag}"),
+    let reference = match tag.contains(':') {
+        true => Reference::parse(&format!("{name}@{tag}")),
+        false => Reference::with_tag(name, tag),
     };
-    let reference = Reference::parse(&text)
+    let reference = reference
         .map_err(|error| ApiError::bad_request(error.to_string()))?
         .or_latest();
     let platform = match request.query.non_empty("platform") {
@@ -179,7 +178,23 @@ async fn search(request: ApiRequest) -> ApiResult<ApiResponse> {
     if term.is_empty() {
         return Err(ApiError::bad_request("search term is required"));
     }
+    request
+        .filters()?
+        .allow(&["is-automated", "is-official", "stars"])?;
     let limit = request.query.non_empty("limit").unwrap_or("25");
+    match limit.parse::<i64>() {
+        Err(_) => {
+            return Err(ApiError::bad_request(format!(
+                "invalid limit specified: strconv.Atoi: parsing \"{limit}\": invalid syntax"
+            )));
+        }
+        Ok(0..=100) => {}
+        Ok(_) => {
+            return Err(ApiError::bad_request(format!(
+                "limit {limit} is outside the range of [1, 100]"
+            )));
+        }
+    }
     match tokio::net::lookup_host("index.docker.io:443").await {
         Err(_) => Err(ApiError::internal(format!(
             "Get \"https://index.docker.io/v1/search?n={limit}&q={term}\": dial tcp: lookup index.docker.io: no such host"

@@ -8,14 +8,13 @@ use std::io;
 use tokio::sync::mpsc;
 
 use super::content::Platform;
-use super::progress::PullProgress;
 use super::pull::{Lines, image_store, respond};
 use super::{DANGLING, Images, Reference, StoredImage, familiar_name, stream};
 use crate::error::{ApiError, ApiResult};
+use crate::supervisor::api::TransferRequest;
 use crate::supervisor::api::types::transfer::{
     ImageExportStream, ImageImportStream, ImageReference, ImageStore, Progress,
 };
-use crate::supervisor::api::{TransferOptions, TransferRequest};
 
 impl Images {
     /// Loads an archive and tells what it held, in Docker's lines.
@@ -85,49 +84,26 @@ impl Images {
             add_digest: true,
             skip_named_digest: true,
         }];
-        let mut progress = stream::open(&self.supervisor, "progress").await?;
         let upload = stream::open(&self.supervisor, "import").await?;
         let source = ImageImportStream {
             stream: upload.id.clone(),
             ..ImageImportStream::default()
         };
-        let request = TransferRequest {
-            source: Some(to_any(&source)),
-            destination: Some(to_any(&store)),
-            options: Some(TransferOptions {
-                progress_stream: progress.id.clone(),
-            }),
-        };
         let sending = tokio::spawn(upload.send_archive(archive));
-        let mut client = self.supervisor.transfer();
-        let mut transfer = std::pin::pin!(client.transfer(request));
         let mut names = Vec::new();
-        let mut pull = PullProgress::default();
-        let mut result = None;
-        loop {
-            tokio::select! {
-                biased;
-                event = progress.receive::<Progress>() => match event {
-                    Some(event) => {
-                        tracing::trace!(event = event.event, name = event.name, "import");
-                        pull.translate(&event);
-                        if event.event == "saved" && !names.contains(&event.name) {
-                            names.push(event.name);
-                        }
-                    }
-                    None => break,
-                },
-                done = &mut transfer, if result.is_none() => result = Some(done),
+        let tell = |event: Progress| {
+            if event.event == "saved" && !names.contains(&event.name) {
+                names.push(event.name);
             }
-        }
-        let done = match result {
-            Some(done) => done,
-            None => transfer.await,
+            Vec::new()
         };
+        let done = self
+            .transfer(to_any(&source), to_any(&store), None, tell)
+            .await;
         let sent = sending
             .await
             .map_err(|error| ApiError::internal(error.to_string()))?;
-        done.map_err(|status| ApiError::from(status).context("loading the archive"))?;
+        done.map_err(|error| error.context("loading the archive"))?;
         sent.map_err(|error| ApiError::bad_request(format!("reading the archive: {error}")))?;
         Ok(names)
     }

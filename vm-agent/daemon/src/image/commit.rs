@@ -21,7 +21,7 @@ pub async fn serve(daemon: Arc<Daemon>, mut request: ApiRequest) -> ApiResult<Ap
         .unwrap_or_default()
         .to_owned();
     if id.is_empty() {
-        return Err(ApiError::bad_request("container parameter is required"));
+        return Err(ApiError::bad_request("invalid name or ID supplied: \"\""));
     }
     let container = daemon.containers.get(&id)?;
     let (repo, tag) = (

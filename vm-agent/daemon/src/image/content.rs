@@ -65,6 +65,22 @@ impl Platform {
                 )));
             }
         };
+        const SYSTEMS: [&str; 5] = ["linux", "windows", "darwin", "freebsd", "wasip1"];
+        const ARCHITECTURES: [&str; 15] = [
+            "", "amd64", "arm64", "arm", "386", "ppc64le", "ppc64", "s390x", "riscv64", "mips64",
+            "mips64le", "mips", "loong64", "wasm", "x86_64",
+        ];
+        let known = SYSTEMS.contains(&os)
+            && (ARCHITECTURES.contains(&architecture)
+                || matches!(
+                    architecture,
+                    "x86-64" | "aarch64" | "i386" | "armhf" | "armel"
+                ));
+        if !known {
+            return Err(ApiError::bad_request(format!(
+                "{text:?}: unknown operating system or architecture: invalid argument"
+            )));
+        }
         let architecture = match architecture {
             "" => Self::host().architecture,
             "x86_64" | "x86-64" => "amd64".to_owned(),

@@ -280,7 +280,7 @@ fn append<W: Write>(
 fn changed_config(changes: &[String]) -> ApiResult<Map<String, Value>> {
     let mut config = Map::new();
     for change in changes.iter().filter(|change| !change.trim().is_empty()) {
-        let bad = || ApiError::bad_request(format!("{change:?} is not a valid change command"));
+        let bad = || ApiError::bad_request(format!("{change} is not a valid change command"));
         let (keyword, rest) = change
             .trim()
             .split_once(char::is_whitespace)

@@ -15,6 +15,7 @@ mod reference;
 mod remove;
 mod show;
 mod stream;
+mod transfer;
 mod write;
 
 use std::collections::HashMap;
@@ -120,7 +121,13 @@ impl Images {
 
     /// By name, id, or prefix of an id; 404 `No such image: X:latest`.
     pub async fn find(&self, name: &str) -> ApiResult<StoredImage> {
-        let reference = Reference::parse(name).map(Reference::or_latest);
+        let reference = match Reference::parse(name).map(Reference::or_latest) {
+            // A piece of an id is no name, and a name for a file needs no image.
+            Err(error) if !is_digest(name) => {
+                return Err(ApiError::bad_request(error.to_string()));
+            }
+            parsed => parsed,
+        };
         if let Ok(reference) = &reference
             && !is_digest(name)
             && let Some(image) = self.by_name(&reference.to_string()).await?

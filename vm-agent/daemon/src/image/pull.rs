@@ -14,16 +14,13 @@ use tokio_stream::wrappers::ReceiverStream;
 
 use super::content::Platform;
 use super::progress::PullProgress;
-use super::stream::{self, TransferStream};
 use super::{Images, Reference};
 use crate::config::SNAPSHOTTER;
 use crate::error::{ApiError, ApiResult};
 use crate::supervisor::api::types;
 use crate::supervisor::api::types::transfer::{
-    AuthRequest, AuthResponse, AuthType, ImageStore, OciRegistry, Progress, RegistryResolver,
-    UnpackConfiguration,
+    AuthResponse, AuthType, ImageStore, UnpackConfiguration,
 };
-use crate::supervisor::api::{TransferOptions, TransferRequest};
 
 /// What `X-Registry-Auth` carries, in base64.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -63,7 +60,7 @@ impl RegistryAuth {
         self.username.is_empty() && self.identitytoken.is_empty() && self.registrytoken.is_empty()
     }
 
-    fn response(&self) -> AuthResponse {
+    pub(super) fn response(&self) -> AuthResponse {
         let (kind, secret) = if !self.registrytoken.is_empty() {
             (AuthType::Header, format!("Bearer {}", self.registrytoken))
         } else if !self.identitytoken.is_empty() {
@@ -114,46 +111,27 @@ impl Images {
     ) -> ApiResult<()> {
         let name = stored_name(reference);
         let before = self.by_name(&name).await?.map(|image| image.target.digest);
-        let progress = stream::open(&self.supervisor, "progress").await?;
-        let credentials = match auth.is_empty() {
-            true => None,
-            false => Some(stream::open(&self.supervisor, "auth").await?),
-        };
-        let registry = OciRegistry {
-            reference: reference.to_string(),
-            resolver: Some(RegistryResolver {
-                auth_stream: credentials
-                    .as_ref()
-                    .map(|s| s.id.clone())
-                    .unwrap_or_default(),
-                default_scheme: self.scheme(&reference.domain).to_owned(),
-                ..RegistryResolver::default()
-            }),
-        };
-        let answering = credentials.map(|stream| tokio::spawn(answer_auth(stream, auth)));
-        let request = TransferRequest {
-            source: Some(to_any(&registry)),
-            destination: Some(to_any(&image_store(
-                &name,
-                platform.unwrap_or_else(Platform::host),
-            ))),
-            options: Some(TransferOptions {
-                progress_stream: progress.id.clone(),
-            }),
-        };
+        let side = self.registry_side(reference, auth).await?;
         let opening = json!({
             "status": format!("Pulling from {}", reference.familiar_path()),
             "id": reference.tag.as_ref().or(reference.digest.as_ref()),
         });
-        let done = self
-            .transfer(request, progress, Some(opening.clone()), lines)
-            .await;
-        if let Some(task) = answering {
-            task.abort();
-        }
-        let told = done.map_err(|error| pull_error(error, reference))?;
-        if !told {
-            let _ = lines.send(Ok(opening)).await;
+        let store = image_store(&name, platform.unwrap_or_else(Platform::host));
+        let mut pull = PullProgress::default();
+        let mut opened = false;
+        let tell = |event| {
+            let mut told = pull.translate(&event);
+            if !told.is_empty() && !std::mem::replace(&mut opened, true) {
+                told.insert(0, opening.clone());
+            }
+            told
+        };
+        self.transfer(side.registry.clone(), to_any(&store), Some(lines), tell)
+            .await
+            .map_err(|error| pull_error(error, reference))?;
+        let unopened = (!opened).then_some(opening);
+        for line in unopened.into_iter().chain(pull.finish()) {
+            let _ = lines.send(Ok(line)).await;
         }
         let after = self
             .by_name(&name)
@@ -172,47 +150,6 @@ impl Images {
         }
         self.publish_event("pull", &reference.familiar(), &reference.familiar_name());
         Ok(())
-    }
-
-    /// Runs a transfer to its end while its progress is told; says whether `opening` was.
-    pub(super) async fn transfer(
-        &self,
-        request: TransferRequest,
-        mut progress: TransferStream,
-        opening: Option<Value>,
-        lines: &Lines,
-    ) -> ApiResult<bool> {
-        let mut client = self.supervisor.transfer();
-        let mut transfer = std::pin::pin!(client.transfer(request));
-        let (mut pull, mut opened, mut result) = (PullProgress::default(), false, None);
-        loop {
-            tokio::select! {
-                event = progress.receive::<Progress>(), if result.is_none() => {
-                    let Some(event) = event else { break };
-                    tracing::trace!(event = event.event, name = event.name, "transfer");
-                    for line in pull.translate(&event) {
-                        if let (false, Some(opening)) = (opened, &opening) {
-                            let _ = lines.send(Ok(opening.clone())).await;
-                        }
-                        opened = true;
-                        let _ = lines.send(Ok(line)).await;
-                    }
-                }
-                done = &mut transfer, if result.is_none() => {
-                    result = Some(done);
-                    break;
-                }
-            }
-        }
-        let done = match result {
-            Some(done) => done,
-            None => transfer.await,
-        };
-        done?;
-        for line in pull.finish() {
-            let _ = lines.send(Ok(line)).await;
-        }
-        Ok(opened)
     }
 
     /// `http` for registries on the loopback and those that daemon.json declares insecure.
@@ -280,15 +217,6 @@ pub(super) fn image_store(name: &str, platform: Platform) -> ImageStore {
             snapshotter: SNAPSHOTTER.to_owned(),
         }],
         ..ImageStore::default()
-    }
-}
-
-pub(super) async fn answer_auth(mut stream: TransferStream, auth: RegistryAuth) {
-    while let Some(request) = stream.receive::<AuthRequest>().await {
-        tracing::debug!(host = request.host, "the registry asks for credentials");
-        if !stream.send(&auth.response()).await {
-            return;
-        }
     }
 }
 

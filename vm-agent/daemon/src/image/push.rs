@@ -3,19 +3,16 @@
 use bytes::Bytes;
 use futures::Stream;
 use longshore_supervisor_api::to_any;
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::sync::mpsc;
 
 use super::content::Platform;
 use super::progress::PushProgress;
-use super::pull::{Lines, RegistryAuth, answer_auth, respond};
-use super::{Images, Reference, StoredImage, stream};
+use super::pull::{Lines, RegistryAuth, respond};
+use super::{Images, Reference, StoredImage};
 use crate::error::{ApiError, ApiResult};
 use crate::supervisor::api::types;
-use crate::supervisor::api::types::transfer::{
-    ImageStore, OciRegistry, Progress, RegistryResolver,
-};
-use crate::supervisor::api::{TransferOptions, TransferRequest};
+use crate::supervisor::api::types::transfer::ImageStore;
 
 impl Images {
     /// Pushes one tag, or with none every tag of the repository, and tells how it goes in Docker's lines.
@@ -26,10 +23,26 @@ impl Images {
         platform: Option<Platform>,
         auth: RegistryAuth,
     ) -> ApiResult<impl Stream<Item = std::io::Result<Bytes>> + Send + use<>> {
-        let references = self.pushed(name, tag).await?;
+        let found = self.pushed(name, tag).await;
+        if let Err(error) = &found
+            && error.status != http::StatusCode::NOT_FOUND
+        {
+            return Err(error.clone());
+        }
+        let opened =
+            Reference::parse(name).map_err(|error| ApiError::bad_request(error.to_string()))?;
         let (lines, queue) = mpsc::channel(64);
         let images = self.clone();
         let work = async move {
+            let references = match found {
+                Ok(references) => references,
+                Err(error) => {
+                    // Docker has opened its stream by then.
+                    let _ = lines.send(Ok(opening(&opened))).await;
+                    let _ = lines.send(Err(error)).await;
+                    return;
+                }
+            };
             for (reference, image) in references {
                 let pushed = images.push_to(&reference, &image, platform.as_ref(), &auth, &lines);
                 if let Err(error) = pushed.await {
@@ -98,9 +111,7 @@ impl Images {
         auth: &RegistryAuth,
         lines: &Lines,
     ) -> ApiResult<()> {
-        let repository = format!("{}/{}", reference.domain, reference.path);
-        let opening = format!("The push refers to repository [{repository}]");
-        let _ = lines.send(Ok(json!({ "status": opening }))).await;
+        let _ = lines.send(Ok(opening(reference))).await;
         // An index whose other platforms were never pulled cannot be pushed: what is here goes instead.
         let partial = !self.content.is_complete(&image.target).await?;
         let single = match (platform, partial) {
@@ -152,22 +163,7 @@ impl Images {
         auth: &RegistryAuth,
         lines: &Lines,
     ) -> ApiResult<()> {
-        let mut progress = stream::open(&self.supervisor, "progress").await?;
-        let credentials = match auth.is_empty() {
-            true => None,
-            false => Some(stream::open(&self.supervisor, "auth").await?),
-        };
-        let registry = OciRegistry {
-            reference: reference.to_string(),
-            resolver: Some(RegistryResolver {
-                auth_stream: credentials
-                    .as_ref()
-                    .map(|stream| stream.id.clone())
-                    .unwrap_or_default(),
-                default_scheme: self.scheme(&reference.domain).to_owned(),
-                ..RegistryResolver::default()
-            }),
-        };
+        let side = self.registry_side(reference, auth.clone()).await?;
         let platforms = platform.map(|platform| types::Platform {
             os: platform.os,
             architecture: platform.architecture,
@@ -179,45 +175,16 @@ impl Images {
             platforms: platforms.into_iter().collect(),
             ..ImageStore::default()
         };
-        let request = TransferRequest {
-            source: Some(to_any(&source)),
-            destination: Some(to_any(&registry)),
-            options: Some(TransferOptions {
-                progress_stream: progress.id.clone(),
-            }),
-        };
-        let auth = auth.clone();
-        let answering = credentials.map(|stream| tokio::spawn(answer_auth(stream, auth)));
-        let mut client = self.supervisor.transfer();
-        let mut transfer = std::pin::pin!(client.transfer(request));
         let mut push = PushProgress::default();
-        let mut result = None;
-        loop {
-            tokio::select! {
-                // What was told before the end is shown before it.
-                biased;
-                event = progress.receive::<Progress>() => match event {
-                    Some(event) => {
-                        let line: Option<Value> = push.translate(&event);
-                        if let Some(line) = line {
-                            let _ = lines.send(Ok(line)).await;
-                        }
-                    }
-                    None => break,
-                },
-                done = &mut transfer, if result.is_none() => result = Some(done),
-            }
-        }
-        let done = match result {
-            Some(done) => done,
-            None => transfer.await,
-        };
-        if let Some(task) = answering {
-            task.abort();
-        }
-        done?;
-        Ok(())
+        let tell = move |event| push.translate(&event).into_iter().collect();
+        self.transfer(to_any(&source), side.registry.clone(), Some(lines), tell)
+            .await
     }
+}
+
+fn opening(reference: &Reference) -> serde_json::Value {
+    let repository = format!("{}/{}", reference.domain, reference.path);
+    json!({ "status": format!("The push refers to repository [{repository}]") })
 }
 
 /// The transfer's words, in Docker's where Docker has better ones.

@@ -20,6 +20,8 @@ pub enum ReferenceError {
     Format,
     #[error("invalid reference format: repository name ({0}) must be lowercase")]
     UpperCase(String),
+    #[error("invalid tag format")]
+    Tag,
     #[error("invalid reference format: repository name must not have more than 255 characters")]
     TooLong,
 }
@@ -42,7 +44,7 @@ impl Reference {
         }
         let (domain, path) = split_domain(name);
         if path.chars().any(|c| c.is_ascii_uppercase()) {
-            return Err(ReferenceError::UpperCase(name.to_owned()));
+            return Err(ReferenceError::UpperCase(path));
         }
         if !is_domain(&domain) || path.is_empty() || !path.split('/').all(is_component) {
             return Err(ReferenceError::Format);
@@ -56,6 +58,19 @@ impl Reference {
             tag,
             digest,
         })
+    }
+
+    /// A repository and, unless it is empty, a tag, given apart.
+    pub fn with_tag(repository: &str, tag: &str) -> Result<Self, ReferenceError> {
+        let reference = Self::parse(repository)?;
+        match tag {
+            "" => Ok(reference),
+            tag if !is_tag(tag) => Err(ReferenceError::Tag),
+            tag => Ok(Self {
+                tag: Some(tag.to_owned()),
+                ..reference
+            }),
+        }
     }
 
     /// The same with `latest`, when it names neither tag nor digest.
@@ -253,7 +268,7 @@ mod tests {
         let upper = Reference::parse("Busybox").unwrap_err();
         assert_eq!(
             upper.to_string(),
-            "invalid reference format: repository name (Busybox) must be lowercase"
+            "invalid reference format: repository name (library/Busybox) must be lowercase"
         );
     }
 }

@@ -22,12 +22,7 @@ fn short_digest(digest: &str) -> &str {
 impl Images {
     /// `POST /images/{name}/tag`.
     pub(super) async fn tag(&self, name: &str, repo: &str, tag: &str) -> ApiResult<()> {
-        let text = if tag.is_empty() {
-            repo.to_owned()
-        } else {
-            format!("{repo}:{tag}")
-        };
-        let reference = Reference::parse(&text)
+        let reference = Reference::with_tag(repo, tag)
             .map_err(|error| ApiError::bad_request(error.to_string()))?
             .or_latest();
         if reference.digest.is_some() {
@@ -86,7 +81,8 @@ impl Images {
         }
         let others = group.names.iter().any(|other| other.name != image.name);
         if !others {
-            self.refuse_in_use(name, &group, &users, force)?;
+            let shown = familiar_name(&image.name).unwrap_or_else(|| name.to_owned());
+            self.refuse_in_use(&shown, &group, &users, force)?;
         }
         if !others && !users.is_empty() {
             // Containers keep their image: it goes on without a name.
@@ -182,7 +178,7 @@ impl Images {
 
     fn untagged(&self, group: &Group, name: &str) -> Value {
         let shown = familiar_name(name).unwrap_or_else(|| name.to_owned());
-        self.publish_event("untag", &group.target.digest, &group.target.digest);
+        self.publish_event("untag", &group.target.digest, &shown);
         json!({ "Untagged": shown })
     }
 
@@ -196,7 +192,7 @@ impl Images {
         filters.allow(&["dangling", "label", "label!", "until"])?;
         let only_dangling = filters.boolean("dangling")?.unwrap_or(true);
         let (mut gone, mut reclaimed) = (Vec::new(), 0);
-        let until = super::show::until(filters)?;
+        let until = filters.until()?.map(|until| until / 1_000_000_000);
         for group in group(self.all().await?) {
             // One of an earlier round may have taken it along.
             let is_parent =

@@ -142,7 +142,7 @@ impl Images {
         let dangling = filters.boolean("dangling")?;
         let before = self.created_bound(filters, "before").await?;
         let since = self.created_bound(filters, "since").await?;
-        let until = until(filters)?;
+        let until = filters.until()?.map(|until| until / 1_000_000_000);
         let mut shown = Vec::new();
         let images = self.all().await?;
         let parents: std::collections::HashSet<String> = images
@@ -150,16 +150,18 @@ impl Images {
             .filter_map(|image| image.parent().map(str::to_owned))
             .collect();
         for group in group(images) {
-            let tags = group.tags();
+            let mut tags = group.tags();
             if !all && tags.is_empty() && parents.contains(&group.target.digest) {
                 continue;
             }
-            if dangling.is_some_and(|wanted| wanted != tags.is_empty())
-                || !filters.any("reference", |pattern| {
-                    tags.iter().any(|tag| matches(pattern, tag))
-                })
-            {
+            if dangling.is_some_and(|wanted| wanted != tags.is_empty()) {
                 continue;
+            }
+            if filters.has("reference") {
+                tags.retain(|tag| filters.any("reference", |pattern| matches(pattern, tag)));
+                if tags.is_empty() {
+                    continue;
+                }
             }
             // One whose content is being removed, or of another platform only, is still listed.
             let image = self
@@ -414,31 +416,6 @@ fn shown_config(config: &ImageConfig) -> Value {
         }
     }
     Value::Object(shown)
-}
-
-/// The `until` filter in seconds: a time, or a duration back from now.
-pub(super) fn until(filters: &Filters) -> ApiResult<Option<i64>> {
-    let Some(text) = filters.values("until").first() else {
-        return Ok(None);
-    };
-    if let Ok(time) = crate::event::parse_time(text) {
-        return Ok(Some(time / 1_000_000_000));
-    }
-    let bad = || ApiError::bad_request(format!("invalid time {text:?}"));
-    let (mut seconds, mut rest) = (0i64, text.as_str());
-    while !rest.is_empty() {
-        let end = rest.find(|c: char| !c.is_ascii_digit()).ok_or_else(bad)?;
-        let number: i64 = rest[..end].parse().map_err(|_| bad())?;
-        let unit = match rest.as_bytes()[end] {
-            b's' => 1,
-            b'm' => 60,
-            b'h' => 3600,
-            _ => return Err(bad()),
-        };
-        seconds = seconds.saturating_add(number.saturating_mul(unit));
-        rest = &rest[end + 1..];
-    }
-    Ok(Some(chrono::Utc::now().timestamp() - seconds))
 }
 
 /// Docker's `reference` filter: a glob over the familiar name, with or without the tag; `*` stops at slashes.

@@ -8,6 +8,7 @@ use std::os::fd::AsFd;
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard};
 
+use super::announce;
 use super::ipam::Family;
 use super::link::{self, Child, Mac, Veth};
 use super::link_sysctl::{self, OptionError};
@@ -383,6 +384,11 @@ fn address_endpoint(socket: &mut Socket, endpoint: &Endpoint) -> Result<(), Driv
     link::up(socket, index).map_err(failed)?;
     for lease in endpoint.v4.iter().chain(&endpoint.v6) {
         link::add_address(socket, index, lease.address, lease.prefix).map_err(failed)?;
+        if let Some(mac) = parse_mac(&endpoint.mac)
+            && let Err(error) = announce::announce(index, mac, lease.address)
+        {
+            tracing::warn!(%error, link = endpoint.guest_link, "announcing an address");
+        }
     }
     Ok(())
 }

@@ -3,6 +3,7 @@
 //! Knows containers by id only; what runs in them is not its concern.
 
 pub mod agent;
+mod announce;
 mod api;
 mod attach;
 mod definitions;

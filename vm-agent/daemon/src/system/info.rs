@@ -177,7 +177,7 @@ fn fixed() -> Value {
         "RuncCommit": { "ID": VERSION },
         "InitCommit": { "ID": VERSION },
         "SecurityOptions": ["name=seccomp,profile=builtin", "name=cgroupns"],
-        "CDISpecDirs": [],
+        "CDISpecDirs": ["/etc/cdi", "/var/run/cdi"],
         "Warnings": null,
     })
 }

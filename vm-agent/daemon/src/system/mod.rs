@@ -97,6 +97,7 @@ fn ping(with_body: bool) -> ApiResponse {
         empty(StatusCode::OK)
     };
     let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(text));
     headers.insert("Builder-Version", HeaderValue::from_static("1"));
     headers.insert("Docker-Experimental", HeaderValue::from_static("false"));
     headers.insert("Swarm", HeaderValue::from_static("inactive"));

@@ -1,10 +1,14 @@
 //! Layers: tar archives, compressed or not, to and from snapshot folders.
 
 pub mod compression;
+pub mod entries;
 pub mod pack;
 pub mod place;
 pub mod unpack;
 mod xattr;
+
+#[cfg(test)]
+mod hostile;
 
 /// Prefix of whiteout entries (OCI image specification, "Whiteouts").
 pub const WHITEOUT_PREFIX: &[u8] = b".wh.";

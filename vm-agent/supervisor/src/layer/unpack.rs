@@ -9,8 +9,9 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use nix::sys::stat::{SFlag, makedev};
-use tar::{Archive, Entry, EntryType};
+use tar::{Entry, EntryType};
 
+use super::entries::{self, for_each};
 use super::place::{self, Place, clean};
 use super::{OPAQUE_MARKER, OPAQUE_XATTR, WHITEOUT_PREFIX, xattr};
 use crate::error::{Error, IoStep, Result};
@@ -37,11 +38,9 @@ pub fn unpack(archive: impl Read, folder: &Path) -> Result<Deferred> {
         folder_times: Vec::new(),
         buffer: vec![0; 128 * 1024],
     };
-    let mut archive = Archive::new(archive);
-    let entries = archive.entries().step(|| "reading a layer".into())?;
     let mut count = 0;
-    for entry in entries {
-        let mut entry = entry.step(|| "reading a layer".into())?;
+    let bad = |error| Error::InvalidArgument(format!("reading a layer: {error}"));
+    for_each(archive, bad, |entry| {
         let path = PathBuf::from(OsStr::from_bytes(&entry.path_bytes()));
         count += 1;
         if path.as_os_str().len() > MAX_PATH || count > MAX_ENTRIES {
@@ -51,9 +50,9 @@ pub fn unpack(archive: impl Read, folder: &Path) -> Result<Deferred> {
             )));
         }
         unpacker
-            .entry(&mut entry, &path)
-            .step(|| format!("unpacking {}", path.display()))?;
-    }
+            .entry(entry, &path)
+            .step(|| format!("unpacking {}", path.display()))
+    })?;
     unpacker.finish()
 }
 
@@ -206,9 +205,12 @@ impl Unpacker {
         path: &Path,
         kind: EntryType,
     ) -> io::Result<()> {
-        let header = entry.header();
-        let (uid, gid) = (header.uid()?, header.gid()?);
-        let (mode, time) = (header.mode()?, header.mtime()? as i64);
+        let entries::Attributes {
+            uid,
+            gid,
+            mode,
+            mtime: time,
+        } = entries::attributes(entry.header())?;
         if (uid, gid) != (0, 0) || !nix::unistd::geteuid().is_root() || path.as_os_str().is_empty()
         {
             self.place.set_owner(path, uid, gid)?;

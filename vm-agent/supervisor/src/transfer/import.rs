@@ -23,6 +23,7 @@ use crate::core::{Core, Labels};
 use crate::digest::{Digest, chain_ids};
 use crate::error::{Error, IoStep, Result, blocking};
 use crate::layer::compression::decompress;
+use crate::layer::entries::for_each;
 use crate::layer::place::clean;
 use crate::registry::reference::normalize;
 use crate::request::Scope;
@@ -115,9 +116,8 @@ pub async fn import(
 fn read(core: &Core, namespace: &str, stream: impl Read + Send) -> Result<Archive> {
     let step = || "reading the archive".to_owned();
     let mut archive = Archive::default();
-    let mut tar = tar::Archive::new(decompress(stream).step(step)?);
-    for entry in tar.entries().step(step)? {
-        let mut entry = entry.map_err(|e| Error::InvalidArgument(format!("archive/tar: {e}")))?;
+    let bad = |error| Error::InvalidArgument(format!("archive/tar: {error}"));
+    for_each(decompress(stream).step(step)?, bad, |entry| {
         let path = clean(&entry.path().step(step)?);
         match entry.header().entry_type() {
             tar::EntryType::Regular | tar::EntryType::Continuous => {}
@@ -131,17 +131,23 @@ fn read(core: &Core, namespace: &str, stream: impl Read + Send) -> Result<Archiv
                         .links
                         .insert(path.clone(), clean(&base.join(target)));
                 }
-                continue;
+                return Ok(());
             }
-            _ => continue,
+            _ => return Ok(()),
         }
         match path.to_str() {
-            Some("oci-layout" | "repositories") => {}
-            Some("index.json") => archive.index = Some(small(&mut entry, "index.json")?),
-            Some("manifest.json") => archive.docker = Some(small(&mut entry, "manifest.json")?),
-            _ => archive.file(core, namespace, &path, &mut entry)?,
+            Some("oci-layout" | "repositories") => Ok(()),
+            Some("index.json") => {
+                archive.index = Some(small(entry, "index.json")?);
+                Ok(())
+            }
+            Some("manifest.json") => {
+                archive.docker = Some(small(entry, "manifest.json")?);
+                Ok(())
+            }
+            _ => archive.file(core, namespace, &path, entry),
         }
-    }
+    })?;
     Ok(archive)
 }
 

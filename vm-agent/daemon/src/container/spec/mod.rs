@@ -90,7 +90,7 @@ pub fn generate(container: &Container, around: &Surroundings) -> ApiResult<Value
         "ociVersion": OCI_VERSION,
         "process": process(container, around, &capabilities),
         "root": { "path": "rootfs", "readonly": host.readonly_rootfs },
-        "mounts": mounts::all(container, &around.folder, around.init.as_deref(), around.ipc_peer),
+        "mounts": mounts::all(container, &around.folder, around.init.as_deref(), around.ipc_peer)?,
         "linux": linux,
     });
     if host.uts_mode != "host" {
@@ -299,8 +299,10 @@ pub fn check_security_options(host: &HostConfig) -> ApiResult<()> {
             "writable-cgroups",
         ];
         if !known.contains(&name) {
-            return Err(ApiError::bad_request(format!(
-                "invalid --security-opt 2: {option:?}"
+            // Docker numbers the checks: the first is for a value, the second for the name.
+            let check = if option.contains(['=', ':']) { 2 } else { 1 };
+            return Err(ApiError::internal(format!(
+                "invalid --security-opt {check}: {option:?}"
             )));
         }
     }

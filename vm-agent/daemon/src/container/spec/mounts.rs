@@ -2,7 +2,10 @@
 
 use super::super::config::HostConfig;
 use super::super::record::{Container, MountPoint};
+use crate::error::{ApiError, ApiResult};
+use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
 use serde_json::{Value, json};
+use std::os::fd::AsRawFd;
 use std::path::Path;
 
 fn mount(destination: &str, kind: &str, source: &str, options: &[&str]) -> Value {
@@ -72,7 +75,7 @@ fn system(host: &HostConfig, ipc_peer: Option<u32>) -> Vec<Value> {
     mounts
 }
 
-fn users(point: &MountPoint) -> Value {
+fn users(point: &MountPoint) -> ApiResult<Value> {
     if point.kind == "tmpfs" {
         let mut options = vec!["noexec", "nosuid", "nodev"];
         for option in &point.options {
@@ -90,7 +93,7 @@ fn users(point: &MountPoint) -> Value {
         if !point.rw && !options.contains(&"ro") {
             options.push("ro");
         }
-        return mount(&point.destination, "tmpfs", "tmpfs", &options);
+        return Ok(mount(&point.destination, "tmpfs", "tmpfs", &options));
     }
     let recursive = !point.options.iter().any(|option| option == "nonrecursive");
     let mut options = vec![if recursive { "rbind" } else { "bind" }];
@@ -105,13 +108,28 @@ fn users(point: &MountPoint) -> Value {
         .iter()
         .find_map(|option| option.strip_prefix("subpath="));
     let source = match subpath {
-        Some(subpath) => Path::new(&point.source)
-            .join(subpath)
-            .to_string_lossy()
-            .into_owned(),
+        Some(subpath) => inside(&point.source, subpath)?,
         None => point.source.clone(),
     };
-    bind(&point.destination, &source, &options)
+    Ok(bind(&point.destination, &source, &options))
+}
+
+/// A path in a volume, whose links (a container may have made them) do not lead out of it.
+fn inside(volume: &str, subpath: &str) -> ApiResult<String> {
+    let how = OpenHow::new()
+        .flags(OFlag::O_PATH | OFlag::O_CLOEXEC)
+        .resolve(ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS);
+    let missing = |error: std::io::Error| {
+        let why = match error.kind() {
+            std::io::ErrorKind::NotFound => "no such file or directory".to_owned(),
+            _ => error.to_string(),
+        };
+        ApiError::not_found(format!("cannot access path {volume}/{subpath}: {why}"))
+    };
+    let root = std::fs::File::open(volume).map_err(missing)?;
+    let found = openat2(&root, subpath, how).map_err(|errno| missing(errno.into()))?;
+    let path = std::fs::read_link(format!("/proc/self/fd/{}", found.as_raw_fd()))?;
+    Ok(path.to_string_lossy().into_owned())
 }
 
 fn destination(mount: &Value) -> &str {
@@ -124,9 +142,10 @@ pub fn all(
     folder: &Path,
     init: Option<&Path>,
     ipc_peer: Option<u32>,
-) -> Vec<Value> {
+) -> ApiResult<Vec<Value>> {
     let mut mounts = system(&container.host_config, ipc_peer);
-    let mut own: Vec<Value> = container.mounts.iter().map(users).collect();
+    let own = container.mounts.iter().map(users);
+    let mut own = own.collect::<ApiResult<Vec<Value>>>()?;
     for name in ["resolv.conf", "hostname", "hosts"] {
         let target = format!("/etc/{name}");
         let source = folder.join(name);
@@ -154,7 +173,7 @@ pub fn all(
     });
     own.sort_by_key(|mount| destination(mount).matches('/').count());
     mounts.extend(own);
-    mounts
+    Ok(mounts)
 }
 
 #[cfg(test)]
@@ -188,7 +207,7 @@ mod tests {
             point("bind", "/a", &[]),
             point("bind", "/dev/shm", &[]),
         ];
-        let all = all(&container(points), Path::new("/nonexistent"), None, None);
+        let all = all(&container(points), Path::new("/nonexistent"), None, None).unwrap();
         let places: Vec<&str> = all.iter().map(destination).collect();
         assert_eq!(
             places,
@@ -218,9 +237,32 @@ mod tests {
         ];
         for (options, expected) in table {
             assert_eq!(
-                users(&point("tmpfs", "/t", options))["options"],
+                users(&point("tmpfs", "/t", options)).unwrap()["options"],
                 json!(expected)
             );
+        }
+    }
+    #[test]
+    fn a_subpath_ends_inside_its_volume() {
+        let folder = tempfile::tempdir().unwrap();
+        let volume = folder.path().join("volume");
+        std::fs::create_dir_all(volume.join("real")).unwrap();
+        std::fs::create_dir(folder.path().join("secret")).unwrap();
+        let link = |name: &str, target: &str| {
+            std::os::unix::fs::symlink(target, volume.join(name)).unwrap();
+        };
+        link("good", "real");
+        link("up", "../secret");
+        link("absolute", folder.path().join("secret").to_str().unwrap());
+        let volume = volume.to_str().unwrap();
+        assert_eq!(inside(volume, "good").unwrap(), format!("{volume}/real"));
+        for path in ["up", "absolute", "missing"] {
+            let error = inside(volume, path).unwrap_err();
+            assert!(
+                error.message.contains("no such file or directory"),
+                "{path}"
+            );
+            assert_eq!(error.status, http::StatusCode::NOT_FOUND);
         }
     }
 }
