@@ -7,7 +7,7 @@ use http::StatusCode;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::definitions::CreateNetwork;
+use super::definitions::{CreateNetwork, go_boolean};
 use super::endpoint_check;
 use super::ipam::Lease;
 use super::model::{EndpointSet, EndpointSettings, Network, null_default};
@@ -26,7 +26,7 @@ pub fn route(daemon: Arc<Daemon>, request: ApiRequest) -> Routed {
         ("POST", ["networks", "prune"]) => complete(prune(daemon, request)),
         ("GET", ["networks", name]) => {
             let name = (*name).to_owned();
-            handle(async move { ok_json(&inspect(&daemon, &daemon.networks.find(&name)?, true)) })
+            handle(async move { inspect_one(&daemon, &name, &request) })
         }
         ("DELETE", ["networks", name]) => {
             let name = (*name).to_owned();
@@ -42,6 +42,24 @@ pub fn route(daemon: Arc<Daemon>, request: ApiRequest) -> Routed {
             complete(disconnect(daemon, (*name).to_owned(), request))
         }
         _ => Routed::NotMine(request),
+    }
+}
+
+/// One network, if it is of the scope that is asked for. Only a swarm has more to say in its verbose answer.
+fn inspect_one(daemon: &Daemon, name: &str, request: &ApiRequest) -> ApiResult<ApiResponse> {
+    if let Some(verbose) = request.query.non_empty("verbose")
+        && go_boolean(verbose).is_none()
+    {
+        return Err(ApiError::bad_request(format!(
+            "invalid value for verbose: {verbose}: strconv.ParseBool: parsing {verbose:?}: invalid syntax"
+        )));
+    }
+    let network = daemon.networks.find(name)?;
+    match request.query.non_empty("scope") {
+        Some(scope) if scope != network.scope => {
+            Err(ApiError::not_found(format!("network {name} not found")))
+        }
+        _ => ok_json(&inspect(daemon, &network, true)),
     }
 }
 

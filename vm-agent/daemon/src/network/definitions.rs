@@ -186,10 +186,7 @@ impl Networks {
         }
         let with_gateways = parented
             .is_none_or(|parented| !parented.is_internal(&network) && !parented.is_routed());
-        let asked = request.ipam.unwrap_or_else(|| Ipam {
-            options: Some(BTreeMap::new()),
-            ..Ipam::default()
-        });
+        let asked = request.ipam.unwrap_or_default();
         let others: Vec<Subnet> = state.networks.values().flat_map(Network::subnets).collect();
         let around = Surroundings {
             engine_id: &self.inner.engine_id,
@@ -347,9 +344,7 @@ fn families(request: &CreateNetwork) -> ApiResult<Vec<Family>> {
             (Some(told), _) => Ok(told),
             (None, None) => Ok(usual),
             (None, Some(text)) => go_boolean(text).ok_or_else(|| {
-                ApiError::bad_request(format!(
-                    "failed to parse {key} value: {text} (strconv.ParseBool: parsing {text:?}: invalid syntax)"
-                ))
+                ApiError::bad_request(format!("driver-opt {key:?} is not a valid bool"))
             }),
         }
     };
@@ -457,7 +452,7 @@ fn check_options(options: &BTreeMap<String, String>) -> ApiResult<()> {
 }
 
 /// What Go's `strconv.ParseBool` reads.
-fn go_boolean(text: &str) -> Option<bool> {
+pub(super) fn go_boolean(text: &str) -> Option<bool> {
     match text {
         "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
         "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
