@@ -304,7 +304,13 @@ impl Networks {
         let before = self.default_routes(container_id);
         self.reserve_endpoint(container_id, network, settings, names)?;
         self.plug(container_id, network, &[]).await?;
-        self.move_default_routes(container_id, &before).await?;
+        if let Err(error) = self.move_default_routes(container_id, &before).await {
+            // All or nothing: the caller does not record a network that was refused.
+            if let Err(other) = self.disconnect(container_id, network).await {
+                tracing::warn!(error = %other, container_id, "taking a network back");
+            }
+            return Err(error);
+        }
         self.endpoints(container_id)
             .ok_or_else(|| ApiError::conflict("the container has ended"))
     }

@@ -439,6 +439,9 @@ fn check_options(options: &BTreeMap<String, String>) -> ApiResult<()> {
             model::ICC | model::MASQUERADE if go_boolean(value).is_none() => {
                 format!("strconv.ParseBool: parsing {value:?}: invalid syntax")
             }
+            model::GATEWAY_MODE_IPV4 | model::GATEWAY_MODE_IPV6 if !is_gateway_mode(value) => {
+                format!("unknown gateway mode {value}")
+            }
             model::HOST_BINDING if value.parse::<std::net::IpAddr>().is_err() => {
                 "nil ip".to_owned()
             }
@@ -449,6 +452,11 @@ fn check_options(options: &BTreeMap<String, String>) -> ApiResult<()> {
         )));
     }
     Ok(())
+}
+
+/// Docker's gateway modes. All of them are `nat` here: the host carries connections, so nothing outside routes to a bridge.
+fn is_gateway_mode(text: &str) -> bool {
+    matches!(text, "nat" | "nat-unprotected" | "routed" | "isolated")
 }
 
 /// What Go's `strconv.ParseBool` reads.
@@ -491,6 +499,23 @@ mod tests {
             ..Default::default()
         };
         assert!(check_request(&fine).is_ok());
+    }
+
+    #[test]
+    fn options_are_checked_in_dockers_words() {
+        let told = |key: &str, value: &str| {
+            let options = BTreeMap::from([(key.to_owned(), value.to_owned())]);
+            check_options(&options).map_err(|error| error.message)
+        };
+        assert!(told(model::GATEWAY_MODE_IPV6, "routed").is_ok());
+        assert_eq!(
+            told(model::GATEWAY_MODE_IPV6, "nonsense"),
+            Err(
+                "failed to parse com.docker.network.bridge.gateway_mode_ipv6 value: nonsense (unknown gateway mode nonsense)"
+                    .to_owned()
+            )
+        );
+        assert!(told(model::ICC, "perhaps").is_err());
     }
 
     #[test]
