@@ -39,6 +39,23 @@ requests(
     ("create-bad-mtu", "POST", "/networks/create", {"Name": "suite-d", "Options": {"com.docker.network.driver.mtu": "nonsense"}}),
     ("create-bad-icc", "POST", "/networks/create", {"Name": "suite-d", "Options": {"com.docker.network.bridge.enable_icc": "nonsense"}}),
     ("create-bad-binding", "POST", "/networks/create", {"Name": "suite-d", "Options": {"com.docker.network.bridge.host_binding_ipv4": "nonsense"}}),
+    ("create-v6-host-bits", "POST", "/networks/create", {"Name": "suite-d", "EnableIPv6": True, "IPAM": {"Config": [{"Subnet": "fd00:77::1/64"}]}}),
+    ("create-v6-range-bigger", "POST", "/networks/create", {"Name": "suite-d", "EnableIPv6": True, "IPAM": {"Config": [{"Subnet": "fd00:77::/64", "IPRange": "fd00:77::/48"}]}}),
+    ("create-v6-range-of-v4", "POST", "/networks/create", {"Name": "suite-d", "EnableIPv6": True, "IPAM": {"Config": [{"Subnet": "fd00:77::/64", "IPRange": "10.0.0.0/24"}]}}),
+    ("create-v6-gateway-of-v4", "POST", "/networks/create", {"Name": "suite-d", "EnableIPv6": True, "IPAM": {"Config": [{"Subnet": "fd00:77::/64", "Gateway": "10.0.0.1"}]}}),
+    ("create-v6-aux-outside", "POST", "/networks/create", {"Name": "suite-d", "EnableIPv6": True, "IPAM": {"Config": [{"Subnet": "fd00:77::/64", "AuxiliaryAddresses": {"a": "fd00:78::1"}}]}}),
+    ("create-config-without-subnet", "POST", "/networks/create", {"Name": "suite-d", "IPAM": {"Config": [{"Gateway": "10.77.0.1"}]}}),
+    ("create-two-subnets", "POST", "/networks/create", {"Name": "suite-d", "IPAM": {"Config": [{"Subnet": "10.77.0.0/24"}, {"Subnet": "10.78.0.0/24"}]}}),
+    ("create-bad-v6-option", "POST", "/networks/create", {"Name": "suite-d", "Options": {"com.docker.network.enable_ipv6": "nonsense"}}),
+    ("macvlan-bad-parent", "POST", "/networks/create", {"Name": "suite-d", "Driver": "macvlan", "Options": {"parent": "nonsense"}}),
+    ("macvlan-parent-of-vlan-missing", "POST", "/networks/create", {"Name": "suite-d", "Driver": "macvlan", "Options": {"parent": "suite9.10"}}),
+    ("macvlan-vlan-too-large", "POST", "/networks/create", {"Name": "suite-d", "Driver": "macvlan", "Options": {"parent": "eth0.5000"}}),
+    ("macvlan-vlan-of-nonsense", "POST", "/networks/create", {"Name": "suite-d", "Driver": "macvlan", "Options": {"parent": "eth0.x"}}),
+    ("macvlan-on-loopback", "POST", "/networks/create", {"Name": "suite-d", "Driver": "macvlan", "Options": {"parent": "lo"}}),
+    ("macvlan-bad-mode", "POST", "/networks/create", {"Name": "suite-d", "Driver": "macvlan", "Options": {"macvlan_mode": "nonsense"}}),
+    ("ipvlan-bad-mode", "POST", "/networks/create", {"Name": "suite-d", "Driver": "ipvlan", "Options": {"ipvlan_mode": "nonsense"}}),
+    ("ipvlan-bad-flag", "POST", "/networks/create", {"Name": "suite-d", "Driver": "ipvlan", "Options": {"ipvlan_flag": "nonsense"}}),
+    ("ipvlan-on-loopback", "POST", "/networks/create", {"Name": "suite-d", "Driver": "ipvlan", "Options": {"parent": "lo"}}),
     ("connect-unknown-network", "POST", "/networks/nonsense/connect", {"Container": "nonsense"}),
     ("connect-unknown-container", "POST", "/networks/bridge/connect", {"Container": "nonsense"}),
     ("connect-nothing", "POST", "/networks/bridge/connect", {}),
@@ -175,6 +192,111 @@ def _(e):
     answer = e.post("/networks/create", {"Name": "suite-v6", "EnableIPv4": False, "EnableIPv6": True})
     e.later("DELETE", "/networks/suite-v6")
     return {"status": answer.status} | (pick(e.get("/networks/suite-v6").json, "EnableIPv4", "EnableIPv6") if answer.status == 201 else {"says": answer.body.decode()})
+
+
+@case("networks/ipv6-subnet-without-ipv6")
+def _(e):
+    name = e.network(IPAM={"Config": [{"Subnet": "fd00:77:5::/64"}]})
+    found = e.get(f"/networks/{name}").json
+    return {"v6": found["EnableIPv6"], "subnets": len(found["IPAM"]["Config"]), "first": found["IPAM"]["Config"][0]}
+
+
+@case("networks/ipv6-overlap")
+def _(e):
+    e.network(EnableIPv6=True, IPAM={"Config": [{"Subnet": "fd00:77:6::/64"}]})
+    return e.says("POST", "/networks/create", {"Name": "suite-overlap", "EnableIPv6": True, "IPAM": {"Config": [{"Subnet": "fd00:77:6::/80"}]}})
+
+
+@case("networks/ipv6-range-and-gateway")
+def _(e):
+    name = e.network(EnableIPv6=True, IPAM={"Config": [{"Subnet": "fd00:77:7::/64", "IPRange": "fd00:77:7::1000/116", "Gateway": "fd00:77:7::99", "AuxiliaryAddresses": {"router": "fd00:77:7::1000"}}]})
+    identity = e.run(host={"NetworkMode": name})
+    return pick(e.inspect(identity)["NetworkSettings"]["Networks"][name], "GlobalIPv6Address", "GlobalIPv6PrefixLen", "IPv6Gateway")
+
+
+@case("networks/ipv6-static-address")
+def _(e):
+    name = e.network("suite-six", EnableIPv6=True, IPAM={"Config": [{"Subnet": "fd00:77:8::/64"}]})
+    ends = {name: {"IPAMConfig": {"IPv6Address": "fd00:77:8::abcd"}}}
+    identity = e.run(host={"NetworkMode": name}, networking=ends, Hostname="suite-six-host")
+    second = e.create(host={"NetworkMode": name}, networking=ends)
+    hosts = [line.split() for line in e.exec(identity, "cat", "/etc/hosts")[0].splitlines() if "suite-six-host" in line and ":" in line]
+    return {"end": pick(e.inspect(identity)["NetworkSettings"]["Networks"][name], "GlobalIPv6Address", "IPAMConfig"), "hosts": hosts, "taken": e.says("POST", f"/containers/{second}/start")}
+
+
+@case("networks/ipv6-static-address-wrong")
+def _(e):
+    name = e.network("suite-six", EnableIPv6=True, IPAM={"Config": [{"Subnet": "fd00:77:9::/64"}]})
+    ask = lambda mode, **config: e.says("POST", "/containers/create", {"Image": "busybox", "HostConfig": {"NetworkMode": mode}, "NetworkingConfig": {"EndpointsConfig": {mode: {"IPAMConfig": config}}}})
+    return [ask(name, IPv6Address="fd00:78::1"), ask(name, IPv6Address="nonsense"), ask(name, IPv4Address="10.0.0.9"), ask("bridge", IPv6Address="fd00::2"), ask("suite-nowhere", IPv4Address="nonsense")]
+
+
+@case("networks/ipv6-in-a-container")
+def _(e):
+    six, four = e.network(EnableIPv6=True, IPAM={"Config": [{"Subnet": "fd00:77:a::/64"}]}), e.network()
+    script = "for f in all default lo eth0; do cat /proc/sys/net/ipv6/conf/$f/disable_ipv6; done"
+    seen = [e.output("sh", "-c", script, host={"NetworkMode": name}).split() for name in (six, four)]
+    return seen + [[line.split() for line in e.output("ip", "-6", "route", "show", "default", host={"NetworkMode": six}).splitlines() if line.startswith("default")]]
+
+
+@case("networks/ipv6-names")
+def _(e):
+    name = e.network("suite-aaaa", EnableIPv6=True, IPAM={"Config": [{"Subnet": "fd00:77:b::/64"}]})
+    e.run(name="suite-sixth", host={"NetworkMode": name}, networking={name: {"IPAMConfig": {"IPv6Address": "fd00:77:b::77"}}})
+    identity = e.run(host={"NetworkMode": name})
+    return ["fd00:77:b::77" in e.exec(identity, "nslookup", "-type=aaaa", "suite-sixth")[0], "fd00:77:b::77" in e.exec(identity, "nslookup", "-type=a", "suite-sixth")[0], "suite-sixth.suite-aaaa" in e.exec(identity, "nslookup", "fd00:77:b::77")[0]]
+
+
+@case("networks/connect-moves-the-default-routes")
+def _(e):
+    name = e.network("suite-zz", EnableIPv6=True, IPAM={"Config": [{"Subnet": "fd00:77:c::/64"}, {"Subnet": "10.77.12.0/24"}]})
+    identity = e.run(host={"NetworkMode": "bridge"}, Hostname="suite-moved")
+    routes = lambda: [[line.split()[2] for line in e.exec(identity, "ip", family, "route")[0].splitlines() if line.startswith("default")] for family in ("-4", "-6")]
+    lines = lambda: sum("suite-moved" in line for line in e.exec(identity, "cat", "/etc/hosts")[0].splitlines())
+    before = lines()
+    e.must("POST", f"/networks/{name}/connect", {"Container": identity})
+    connected = [routes(), lines() - before, "127.0.0.11" in e.exec(identity, "cat", "/etc/resolv.conf")[0]]
+    e.must("POST", f"/networks/{name}/disconnect", {"Container": identity})
+    return connected + [len(routes()[0]), routes()[1], lines() - before]
+
+
+for driver in ("macvlan", "ipvlan"):
+    @case(f"networks/{driver}-without-a-parent")
+    def _(e, driver=driver):
+        name = e.network(Driver=driver)
+        e.run(name="suite-island", host={"NetworkMode": name})
+        identity = e.run(host={"NetworkMode": name})
+        found = e.get(f"/networks/{name}").json
+        ends = e.inspect(identity)["NetworkSettings"]["Networks"][name]
+        return {"network": pick(found, "Driver", "Internal", "Options"), "gateway": "Gateway" in found["IPAM"]["Config"][0], "end": pick(ends, "Gateway", "IPPrefixLen"), "mac": ends["MacAddress"] != "", "routes": [line for line in e.exec(identity, "ip", "-4", "route")[0].splitlines() if line.startswith("default")], "ping": e.exec(identity, "ping", "-c1", "-W5", "suite-island")[1]}
+
+    @case(f"networks/{driver}-on-a-link")
+    def _(e, driver=driver):
+        name = e.network(Driver=driver, Options={"parent": "eth0"}, IPAM={"Config": [{"Subnet": "10.77.13.0/24", "IPRange": "10.77.13.64/26", "Gateway": "10.77.13.254", "AuxiliaryAddresses": {"router": "10.77.13.64"}}]})
+        identity = e.run(host={"NetworkMode": name, "PortBindings": {"80/tcp": [{"HostIp": "127.0.0.1", "HostPort": "28400"}]}})
+        settings = e.inspect(identity)["NetworkSettings"]
+        return {"end": pick(settings["Networks"][name], "IPAddress", "IPPrefixLen", "Gateway"), "ports": settings["Ports"], "routes": [line.split()[:5] for line in e.exec(identity, "ip", "-4", "route")[0].splitlines() if line.startswith("default")]}
+
+    @case(f"networks/{driver}-own-mac")
+    def _(e, driver=driver):
+        name = e.network("suite-mac", Driver=driver)
+        identity = e.create(name="suite-mac-c", host={"NetworkMode": name}, networking={name: {"MacAddress": "02:42:00:00:00:07"}})
+        return e.says("POST", f"/containers/{identity}/start")
+
+
+@case("networks/macvlan-two-subnets")
+def _(e):
+    name = e.network(Driver="macvlan", Options={"parent": "eth0"}, IPAM={"Config": [{"Subnet": "10.77.14.0/24"}, {"Subnet": "10.77.15.0/24"}]})
+    first = e.run(host={"NetworkMode": name})
+    second = e.run(host={"NetworkMode": name}, networking={name: {"IPAMConfig": {"IPv4Address": "10.77.15.9"}}})
+    return [pick(e.inspect(one)["NetworkSettings"]["Networks"][name], "IPAddress", "Gateway") for one in (first, second)]
+
+
+@case("networks/ipvlan-routed")
+def _(e):
+    name = e.network(Driver="ipvlan", Options={"parent": "eth0", "ipvlan_mode": "l3"}, IPAM={"Config": [{"Subnet": "10.77.16.0/24"}]})
+    identity = e.run(host={"NetworkMode": name})
+    return {"end": pick(e.inspect(identity)["NetworkSettings"]["Networks"][name], "IPAddress", "Gateway"), "routes": [line.split()[:3] for line in e.exec(identity, "ip", "-4", "route")[0].splitlines() if line.startswith("default")]}
 
 
 @case("networks/internal")

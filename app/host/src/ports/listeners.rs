@@ -13,11 +13,11 @@ use longshore_protocol::line;
 use longshore_protocol::port_news::{Publication, Published};
 use longshore_protocol::{VERSION, ports};
 use tokio::io::BufReader;
-use tokio::net::{TcpListener, TcpStream, UdpSocket};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::{policy, udp};
+use super::{bind, policy, udp};
 use crate::channel;
 use crate::splice;
 
@@ -140,13 +140,13 @@ impl Ports {
         };
         let bound = match publication.proto {
             Proto::Tcp => {
-                let listener = TcpListener::bind(wanted).await?;
+                let listener = bind::tcp(wanted).await?;
                 let bound = listener.local_addr()?;
                 tokio::spawn(serve_tcp(listener, route, end.clone()));
                 bound
             }
             Proto::Udp => {
-                let socket = UdpSocket::bind(wanted).await?;
+                let socket = bind::udp(wanted).await?;
                 let bound = socket.local_addr()?;
                 tokio::spawn(udp::serve(socket, route, end.clone()));
                 bound

@@ -1,5 +1,6 @@
 //! Published ports: the guest asks, the policy decides, listeners here carry connections into the guest.
 
+mod bind;
 mod listeners;
 mod news;
 mod policy;

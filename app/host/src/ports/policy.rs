@@ -48,7 +48,8 @@ pub fn bind_error(address: SocketAddr, error: &io::Error) -> String {
         }
         _ => error.to_string(),
     };
-    format!("Bind for {address} failed: {why}")
+    // Docker writes no brackets around an IPv6 address here.
+    format!("Bind for {}:{} failed: {why}", address.ip(), address.port())
 }
 
 #[cfg(test)]

@@ -60,6 +60,9 @@ pub async fn create(
     check_links(daemon, &host)?;
     let (shim, runtime_binary) = runtime(&daemon.config, &mut host)?;
     check_log_driver(&daemon.config, &mut host)?;
+    daemon
+        .networks
+        .check_endpoints(&neighbours::endpoint_settings(&networking))?;
     fill_defaults(&mut host, &machine, &mut warnings);
     if config.image.is_empty() {
         return Err(ApiError::bad_request("no command specified"));

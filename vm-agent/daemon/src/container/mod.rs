@@ -46,6 +46,7 @@ pub(crate) use attach::{
 pub(crate) use exit::wait as wait_for_exit;
 pub(crate) use lifecycle::window_size;
 pub(crate) use list::disk_usage;
+pub(crate) use neighbours::update_network_files;
 pub(crate) use output::{OUR_SHIM, Output};
 pub(crate) use process_spec::{ProcessRequest, process_spec};
 pub(crate) use stdio::{make_fifo, open_stdin, uri as log_uri};

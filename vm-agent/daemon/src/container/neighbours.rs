@@ -1,11 +1,13 @@
 //! What containers ask of images, networks and volumes, in one place.
 
+use super::config::NetworkingConfig;
 use super::{Container, Rootfs};
 use crate::error::{ApiError, ApiResult};
 use crate::image::Platform;
-use crate::network::{ContainerNetworkRequest, PortBinding};
+use crate::network::{ContainerNetworkRequest, EndpointSet, EndpointSettings, PortBinding};
 use crate::state::Daemon;
 use serde_json::Value;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 /// An image as a container needs it.
@@ -55,17 +57,20 @@ pub async fn check_platform(daemon: &Daemon, image: &str, platform: &str) -> Api
     )))
 }
 
-/// What networking needs to know of a container that starts.
-pub fn network_request(container: &Container, netns: PathBuf) -> ContainerNetworkRequest {
-    let (config, host) = (&container.config, &container.host_config);
-    let endpoints = container
-        .networking
-        .endpoints_config
-        .iter()
+/// What the container asks for on its networks, by their names.
+pub fn endpoint_settings(networking: &NetworkingConfig) -> BTreeMap<String, EndpointSettings> {
+    let endpoints = networking.endpoints_config.iter();
+    endpoints
         .map(|(name, settings)| {
             let settings = serde_json::from_value(settings.clone()).unwrap_or_default();
             (name.clone(), settings)
-        });
+        })
+        .collect()
+}
+
+/// What networking needs to know of a container that starts.
+pub fn network_request(container: &Container, netns: PathBuf) -> ContainerNetworkRequest {
+    let (config, host) = (&container.config, &container.host_config);
     let bindings = host.port_bindings.iter().flatten().map(|(port, bindings)| {
         let bindings = bindings.iter().flatten().map(|binding| PortBinding {
             host_ip: binding.host_ip.clone(),
@@ -80,7 +85,7 @@ pub fn network_request(container: &Container, netns: PathBuf) -> ContainerNetwor
         domainname: config.domainname.clone(),
         mode: host.network_mode.clone(),
         left_first: container.left_first_network,
-        endpoints: endpoints.collect(),
+        endpoints: endpoint_settings(&container.networking),
         exposed_ports: config.exposed_ports.keys().cloned().collect(),
         port_bindings: bindings.collect(),
         publish_all_ports: host.publish_all_ports,
@@ -132,6 +137,33 @@ pub async fn attach_network(daemon: &Daemon, container: &Container) -> ApiResult
         format!("{}\n", container.config.hostname),
     )?;
     Ok(namespace)
+}
+
+/// Follows a change of a running container's networks in the files that it has of them. They are bind-mounted, so they are written in
+/// place; `resolv.conf` only when the container has left it as it was.
+pub fn update_network_files(
+    daemon: &Daemon,
+    before: (&Container, &EndpointSet),
+    after: (&Container, &EndpointSet),
+) -> ApiResult<()> {
+    let folder = daemon.containers.folder(&after.0.id);
+    let request = network_request(after.0, PathBuf::new());
+    let path = folder.join("hosts");
+    let hosts = std::fs::read_to_string(&path)?;
+    let updated = daemon
+        .networks
+        .updated_hosts(&hosts, &request, before.1, after.1);
+    std::fs::write(path, updated)?;
+    let path = folder.join("resolv.conf");
+    let was = network_request(before.0, PathBuf::new());
+    let (was, is) = (
+        daemon.networks.resolv_conf(&was),
+        daemon.networks.resolv_conf(&request),
+    );
+    if was != is && std::fs::read_to_string(&path)? == was {
+        std::fs::write(path, is)?;
+    }
+    Ok(())
 }
 
 /// A container in another's network has the other's names as well.

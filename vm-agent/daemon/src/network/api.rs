@@ -7,9 +7,11 @@ use http::StatusCode;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::definitions::CreateNetwork;
-use super::model::{EndpointSettings, Network, null_default};
-use crate::container::{Container, Entry};
+use super::definitions::{CreateNetwork, go_boolean};
+use super::endpoint_check;
+use super::ipam::Lease;
+use super::model::{EndpointSet, EndpointSettings, Network, null_default};
+use crate::container::{Container, Entry, update_network_files};
 use crate::error::{ApiError, ApiResult};
 use crate::filter::Filters;
 use crate::http_message::{self, ApiRequest, ApiResponse, empty, ok_json};
@@ -24,7 +26,7 @@ pub fn route(daemon: Arc<Daemon>, request: ApiRequest) -> Routed {
         ("POST", ["networks", "prune"]) => complete(prune(daemon, request)),
         ("GET", ["networks", name]) => {
             let name = (*name).to_owned();
-            handle(async move { ok_json(&inspect(&daemon, &daemon.networks.find(&name)?, true)) })
+            handle(async move { inspect_one(&daemon, &name, &request) })
         }
         ("DELETE", ["networks", name]) => {
             let name = (*name).to_owned();
@@ -43,6 +45,24 @@ pub fn route(daemon: Arc<Daemon>, request: ApiRequest) -> Routed {
     }
 }
 
+/// One network, if it is of the scope that is asked for. Only a swarm has more to say in its verbose answer.
+fn inspect_one(daemon: &Daemon, name: &str, request: &ApiRequest) -> ApiResult<ApiResponse> {
+    if let Some(verbose) = request.query.non_empty("verbose")
+        && go_boolean(verbose).is_none()
+    {
+        return Err(ApiError::bad_request(format!(
+            "invalid value for verbose: {verbose}: strconv.ParseBool: parsing {verbose:?}: invalid syntax"
+        )));
+    }
+    let network = daemon.networks.find(name)?;
+    match request.query.non_empty("scope") {
+        Some(scope) if scope != network.scope => {
+            Err(ApiError::not_found(format!("network {name} not found")))
+        }
+        _ => ok_json(&inspect(daemon, &network, true)),
+    }
+}
+
 /// A network as inspect shows it; lists leave its containers out.
 fn inspect(daemon: &Daemon, network: &Network, with_containers: bool) -> Value {
     let mut shown = serde_json::to_value(network).unwrap_or_default();
@@ -55,21 +75,26 @@ fn inspect(daemon: &Daemon, network: &Network, with_containers: bool) -> Value {
                 .iter()
                 .filter(|end| end.network_id == network.id)
             {
-                let address = end
-                    .address
-                    .map_or_else(String::new, |ip| format!("{ip}/{}", end.prefix));
+                let block = |lease: Option<Lease>| {
+                    lease.map_or_else(String::new, |lease| {
+                        format!("{}/{}", lease.address, lease.prefix)
+                    })
+                };
                 containers.insert(
                     sandbox.container_id.clone(),
                     json!({
                         "Name": sandbox.container_name,
                         "EndpointID": end.endpoint_id,
                         "MacAddress": end.mac,
-                        "IPv4Address": address,
-                        "IPv6Address": "",
+                        "IPv4Address": block(end.v4),
+                        "IPv6Address": block(end.v6),
                     }),
                 );
             }
         }
+    }
+    if let Some(members) = shown.as_object_mut() {
+        members.remove("Allocated");
     }
     shown["ConfigFrom"] = json!({ "Network": "" });
     shown["ConfigOnly"] = json!(false);
@@ -187,6 +212,9 @@ async fn connect(
     let _operation = entry.operation.lock().await;
     let container = entry.now();
     check_change(&container, &network)?;
+    endpoint_check::check(&network.name, Some(&network), &body.endpoint_config)
+        .map_err(ApiError::bad_request)?;
+    let before = daemon.networks.endpoints(&container.id);
     if container.running {
         let names = [container.name.as_str(), &container.config.hostname];
         daemon
@@ -203,6 +231,7 @@ async fn connect(
         ends.retain(|known, _| !names(&network, known));
         ends.insert(network.name.clone(), settings);
     })?;
+    update_files(&daemon, &container, before, &entry.now());
     Ok(empty(StatusCode::OK))
 }
 
@@ -229,6 +258,7 @@ async fn disconnect(
     let ends = &container.networking.endpoints_config;
     let asked = ends.keys().any(|known| names(&network, known));
     let first = is_first(&container, &network) && !container.left_first_network;
+    let before = daemon.networks.endpoints(&container.id);
     if container.running {
         let done = daemon.networks.disconnect(&container.id, &network).await;
         if !body.force {
@@ -245,7 +275,24 @@ async fn disconnect(
         let ends = &mut fixed.networking.endpoints_config;
         ends.retain(|known, _| !names(&network, known));
     })?;
+    update_files(&daemon, &container, before, &entry.now());
     Ok(empty(StatusCode::OK))
+}
+
+/// The change itself has happened by now; files that do not follow it are worth a line in the log.
+fn update_files(
+    daemon: &Daemon,
+    container: &Container,
+    before: Option<EndpointSet>,
+    changed: &Container,
+) {
+    let (Some(before), Some(after)) = (before, daemon.networks.endpoints(&container.id)) else {
+        return;
+    };
+    let updated = update_network_files(daemon, (container, &before), (changed, &after));
+    if let Err(error) = updated {
+        tracing::warn!(%error, container = container.id, "following a change of networks in the container's files");
+    }
 }
 
 fn find_container(daemon: &Daemon, reference: &str) -> ApiResult<Arc<Entry>> {

@@ -1,12 +1,15 @@
 //! Containers on networks: attach at start, release at the end, connect and disconnect in between.
 
-use std::net::Ipv4Addr;
+use std::path::PathBuf;
 
 use super::driver::{format_mac, forward_of, parse_mac, random_mac};
+use super::ipam::{Family, Lease};
 use super::model::{
     ContainerNetworkRequest, Endpoint, EndpointSet, EndpointSettings, Network, PortBinding,
     PortMap, Sandbox,
 };
+use super::parent::Parented;
+use super::routes::{DefaultRoute, default_routes};
 use super::{Networks, State, netns};
 use crate::error::{ApiError, ApiResult};
 use crate::identity::{new_id, short};
@@ -29,14 +32,14 @@ impl Networks {
         }
         let first = self.find(mode)?;
         let mut wanted = vec![(first.clone(), EndpointSettings::default())];
-        if !first.is_bridge() {
+        if !first.has_endpoints() {
             return Ok(wanted);
         }
         for (name, settings) in &request.endpoints {
             let network = self.find(name)?;
             if network.id == first.id {
                 wanted[0].1 = settings.clone();
-            } else if network.is_bridge() {
+            } else if network.has_endpoints() {
                 wanted.push((network, settings.clone()));
             }
         }
@@ -67,7 +70,7 @@ impl Networks {
             dns: request.dns.clone(),
             ..Sandbox::default()
         };
-        if !first.is_bridge() {
+        if !first.has_endpoints() {
             sandbox.endpoints.push(bare_endpoint(first, settings));
             self.save_sandbox(sandbox)?;
             return Ok(self.endpoints(&request.id).unwrap_or_default());
@@ -87,49 +90,60 @@ impl Networks {
         request: &ContainerNetworkRequest,
         wanted: &[(Network, EndpointSettings)],
     ) -> ApiResult<EndpointSet> {
-        let route_through = default_route_of(wanted);
-        for (index, (network, settings)) in wanted.iter().enumerate() {
-            let hostname = [request.name.as_str(), &request.hostname];
-            self.plug(
-                &request.id,
-                network,
-                settings,
-                &hostname,
-                route_through == Some(index),
-            )
-            .await?;
+        let hostname = [request.name.as_str(), &request.hostname];
+        for (network, settings) in wanted {
+            self.reserve_endpoint(&request.id, network, settings, &hostname)?;
         }
-        if let Some((network, _)) = wanted.iter().find(|(network, _)| !network.internal) {
+        let routes = self.default_routes(&request.id);
+        for (network, _) in wanted {
+            self.plug(&request.id, network, &routes).await?;
+        }
+        let outward = wanted.iter().map(|(network, _)| network);
+        if let Some(network) = outward
+            .clone()
+            .find(|network| network.is_bridge() && !network.internal)
+        {
             self.publish_ports(request, network).await?;
         }
         self.endpoints(&request.id)
             .ok_or_else(|| ApiError::internal("the container ended while it was attached"))
     }
 
-    /// One endpoint: recorded first, then made in the kernel.
-    async fn plug(
+    /// Addresses and names of an endpoint, recorded before the kernel has it.
+    fn reserve_endpoint(
         &self,
         container_id: &str,
         network: &Network,
         settings: &EndpointSettings,
         names: &[&str],
-        default_route: bool,
     ) -> ApiResult<()> {
-        let (endpoint, namespace) = {
-            let mut state = self.state();
-            let endpoint = new_endpoint(&mut state, container_id, network, settings, names)?;
-            let sandbox = state
-                .sandboxes
-                .get_mut(container_id)
-                .ok_or_else(|| ApiError::conflict("the container is not running"))?;
-            sandbox.endpoints.push(endpoint.clone());
-            self.inner.store.save_sandbox(sandbox)?;
-            (endpoint, sandbox.netns.clone())
+        let mut state = self.state();
+        let endpoint = new_endpoint(&mut state, container_id, network, settings, names)?;
+        let sandbox = state
+            .sandboxes
+            .get_mut(container_id)
+            .ok_or_else(|| ApiError::conflict("the container is not running"))?;
+        sandbox.endpoints.push(endpoint);
+        Ok(self.inner.store.save_sandbox(sandbox)?)
+    }
+
+    /// Makes a reserved endpoint in the kernel, with those of `routes` that lead through it; takes it back when that fails.
+    async fn plug(
+        &self,
+        container_id: &str,
+        network: &Network,
+        routes: &[DefaultRoute],
+    ) -> ApiResult<()> {
+        let Some((endpoint, namespace)) = self.endpoint_on(container_id, network) else {
+            return Err(ApiError::conflict("the container is not running"));
         };
-        let (on, plugged) = (network.clone(), endpoint.clone());
+        let through = routes
+            .iter()
+            .filter(|route| route.link == endpoint.guest_link);
+        let (on, through) = (network.clone(), through.cloned().collect());
         let path = namespace.clone();
         let done = self
-            .blocking(move |kernel| kernel.plug(&on, &plugged, &path, default_route))
+            .blocking(move |kernel| kernel.plug(&on, &endpoint, &path, through))
             .await;
         if let Err(error) = done {
             self.forget_endpoint(container_id, &network.id);
@@ -140,6 +154,50 @@ impl Networks {
         }
         self.publish_event("connect", network, Some(container_id));
         Ok(())
+    }
+
+    fn endpoint_on(&self, container_id: &str, network: &Network) -> Option<(Endpoint, PathBuf)> {
+        let state = self.state();
+        let sandbox = state.sandboxes.get(container_id)?;
+        let mut ends = sandbox.endpoints.iter();
+        let endpoint = ends.find(|end| end.network_id == network.id)?;
+        Some((endpoint.clone(), sandbox.netns.clone()))
+    }
+
+    /// What the container's default routes are to be.
+    fn default_routes(&self, container_id: &str) -> Vec<DefaultRoute> {
+        let state = self.state();
+        let sandbox = state.sandboxes.get(container_id);
+        let ends = sandbox.iter().flat_map(|sandbox| &sandbox.endpoints);
+        default_routes(ends.filter_map(|end| Some((state.networks.get(&end.network_id)?, end))))
+    }
+
+    /// Moves the default routes of a running container whose networks have changed. What the container changed itself stays, unless
+    /// another network is to be the way out.
+    async fn move_default_routes(
+        &self,
+        container_id: &str,
+        before: &[DefaultRoute],
+    ) -> ApiResult<()> {
+        let after = self.default_routes(container_id);
+        let netns = self
+            .state()
+            .sandboxes
+            .get(container_id)
+            .map(|sandbox| sandbox.netns.clone());
+        let Some(netns) = netns.filter(|_| after != before) else {
+            return Ok(());
+        };
+        let changed = after
+            .iter()
+            .filter(|route| !before.contains(route))
+            .cloned()
+            .collect();
+        let gone = before.iter().map(|route| route.family);
+        let gone = gone.filter(|family| after.iter().all(|route| route.family != *family));
+        let gone = gone.collect();
+        self.blocking(move |kernel| kernel.set_default_routes(&netns, changed, gone))
+            .await
     }
 
     /// What an attachment that a crash cut short left behind, except for the namespace, which is new by now.
@@ -167,7 +225,7 @@ impl Networks {
             .position(|end| end.network_id == network_id)?;
         let endpoint = sandbox.endpoints.remove(at);
         let _ = self.inner.store.save_sandbox(sandbox);
-        release_address(&mut state, &endpoint);
+        release_addresses(&mut state, &endpoint);
         Some(endpoint)
     }
 
@@ -206,7 +264,7 @@ impl Networks {
         let networks: Vec<Network> = {
             let mut state = self.state();
             for endpoint in &sandbox.endpoints {
-                release_address(&mut state, endpoint);
+                release_addresses(&mut state, endpoint);
             }
             let on = sandbox
                 .endpoints
@@ -230,52 +288,52 @@ impl Networks {
         network: &Network,
         settings: &EndpointSettings,
     ) -> ApiResult<EndpointSet> {
-        let has_route = {
+        {
             let state = self.state();
             let sandbox = state.sandboxes.get(container_id).ok_or_else(|| {
                 ApiError::conflict(format!("container {container_id} is not running"))
             })?;
-            if sandbox
-                .endpoints
-                .iter()
-                .any(|end| end.network_id == network.id)
-            {
+            let mut ends = sandbox.endpoints.iter();
+            if ends.any(|end| end.network_id == network.id) {
                 return Err(ApiError::forbidden(format!(
                     "endpoint with name {} already exists in network {}",
                     sandbox.container_name, network.name
                 )));
             }
-            sandbox.endpoints.iter().any(|end| {
-                state
-                    .networks
-                    .get(&end.network_id)
-                    .is_some_and(|network| !network.internal)
-            })
-        };
-        self.plug(
-            container_id,
-            network,
-            settings,
-            names,
-            !has_route && !network.internal,
-        )
-        .await?;
+        }
+        let before = self.default_routes(container_id);
+        self.reserve_endpoint(container_id, network, settings, names)?;
+        self.plug(container_id, network, &[]).await?;
+        if let Err(error) = self.move_default_routes(container_id, &before).await {
+            // All or nothing: the caller does not record a network that was refused.
+            if let Err(other) = self.disconnect(container_id, network).await {
+                tracing::warn!(error = %other, container_id, "taking a network back");
+            }
+            return Err(error);
+        }
         self.endpoints(container_id)
             .ok_or_else(|| ApiError::conflict("the container has ended"))
     }
 
     /// Takes a running container off one network.
     pub async fn disconnect(&self, container_id: &str, network: &Network) -> ApiResult<()> {
+        let missing = || {
+            ApiError::forbidden(format!(
+                "container {container_id} is not connected to network {}",
+                network.name
+            ))
+        };
+        let before = self.default_routes(container_id);
+        let (_, netns) = self
+            .endpoint_on(container_id, network)
+            .ok_or_else(missing)?;
         let endpoint = self
             .forget_endpoint(container_id, &network.id)
-            .ok_or_else(|| {
-                ApiError::forbidden(format!(
-                    "container {container_id} is not connected to network {}",
-                    network.name
-                ))
-            })?;
-        self.blocking(move |kernel| kernel.unplug(&endpoint))
+            .ok_or_else(missing)?;
+        let on = network.clone();
+        self.blocking(move |kernel| kernel.unplug(&on, &endpoint, &netns))
             .await?;
+        self.move_default_routes(container_id, &before).await?;
         self.publish_event("disconnect", network, Some(container_id));
         Ok(())
     }
@@ -316,23 +374,11 @@ impl Networks {
     }
 }
 
-/// The index of the network that the default route goes through: the greatest priority, then the first name.
-fn default_route_of(wanted: &[(Network, EndpointSettings)]) -> Option<usize> {
-    let mut candidates: Vec<usize> = (0..wanted.len())
-        .filter(|index| !wanted[*index].0.internal)
-        .collect();
-    candidates.sort_by(|a, b| {
-        let priority = |index: &usize| std::cmp::Reverse(wanted[*index].1.gw_priority);
-        (priority(a), &wanted[*a].0.name).cmp(&(priority(b), &wanted[*b].0.name))
-    });
-    candidates.first().copied()
-}
-
-fn release_address(state: &mut State, endpoint: &Endpoint) {
-    if let (Some(pool), Some(address)) =
-        (state.pools.get_mut(&endpoint.network_id), endpoint.address)
-    {
-        pool.release(address);
+fn release_addresses(state: &mut State, endpoint: &Endpoint) {
+    if let Some(pools) = state.pools.get_mut(&endpoint.network_id) {
+        for address in endpoint.addresses() {
+            pools.release(address);
+        }
     }
 }
 
@@ -343,29 +389,30 @@ fn new_endpoint(
     settings: &EndpointSettings,
     names: &[&str],
 ) -> ApiResult<Endpoint> {
-    let asked = settings
-        .ipam_config
-        .as_ref()
-        .map(|ipam| ipam.ipv4_address.as_str());
-    let asked: Option<Ipv4Addr> = match asked.filter(|text| !text.is_empty()) {
-        Some(text) => Some(
-            text.parse()
-                .map_err(|_| ApiError::bad_request(format!("invalid IPv4 address: {text}")))?,
-        ),
-        None => None,
-    };
+    let parented = Parented::of(network)
+        .transpose()
+        .map_err(ApiError::internal)?;
+    let own_mac = parented.as_ref().is_none_or(Parented::has_own_mac);
     let mac = match settings.mac_address.as_str() {
-        "" => random_mac(),
-        text => parse_mac(text)
+        "" if own_mac => format_mac(random_mac()),
+        "" => String::new(),
+        text if own_mac => parse_mac(text)
+            .map(format_mac)
             .ok_or_else(|| ApiError::bad_request(format!("invalid MAC address: {text}")))?,
+        _ => {
+            return Err(ApiError::internal(format!(
+                "failed to create endpoint {} on network {}: {} interfaces do not support custom mac address assignment",
+                names.first().unwrap_or(&container_id),
+                network.name,
+                network.driver
+            )));
+        }
     };
-    let pool = state
-        .pools
-        .get_mut(&network.id)
-        .ok_or_else(|| ApiError::not_found(format!("network {} not found", network.name)))?;
-    let address = pool
-        .take(asked)
-        .map_err(|error| ApiError::forbidden(error.to_string()))?;
+    let internal = match &parented {
+        Some(parented) => parented.is_internal(network),
+        None => network.internal,
+    };
+    let (v4, v6) = take_addresses(state, network, settings, internal)?;
     let link = state.sandboxes.get_mut(container_id).map_or(0, |sandbox| {
         sandbox.next_link += 1;
         sandbox.next_link - 1
@@ -376,13 +423,56 @@ fn new_endpoint(
         host_link: format!("veth{}", &endpoint_id[..7]),
         guest_link: format!("eth{link}"),
         endpoint_id,
-        address: Some(address),
-        prefix: network.subnet().map_or(16, |subnet| subnet.prefix()),
-        gateway: network.gateway().filter(|_| !network.internal),
-        mac: format_mac(mac),
+        v4,
+        v6,
+        routed: !internal && parented.is_some_and(|parented| parented.is_routed()),
+        mac,
         names: dns_names(container_id, settings, names),
         asked: settings.clone(),
     })
+}
+
+/// An address of each family that the network has: the wanted one, or any. All or none.
+fn take_addresses(
+    state: &mut State,
+    network: &Network,
+    settings: &EndpointSettings,
+    internal: bool,
+) -> ApiResult<(Option<Lease>, Option<Lease>)> {
+    let asked = settings.ipam_config.clone().unwrap_or_default();
+    let pools = state
+        .pools
+        .get_mut(&network.id)
+        .ok_or_else(|| ApiError::not_found(format!("network {} not found", network.name)))?;
+    let mut take = |family: Family, text: &str| {
+        let wanted = match text {
+            "" => None,
+            text => {
+                let address: Option<std::net::IpAddr> = text.parse().ok();
+                let address = address.filter(|address| Family::of(*address) == family);
+                Some(address.ok_or_else(|| {
+                    ApiError::bad_request(format!("invalid {family} address: {text}"))
+                })?)
+            }
+        };
+        let lease = pools
+            .take(family, wanted)
+            .map_err(|error| ApiError::forbidden(error.to_string()))?;
+        Ok::<_, ApiError>(lease.map(|lease| Lease {
+            gateway: lease.gateway.filter(|_| !internal),
+            ..lease
+        }))
+    };
+    let v4 = take(Family::V4, &asked.ipv4_address)?;
+    match take(Family::V6, &asked.ipv6_address) {
+        Ok(v6) => Ok((v4, v6)),
+        Err(error) => {
+            if let Some(lease) = v4 {
+                pools.release(lease.address);
+            }
+            Err(error)
+        }
+    }
 }
 
 /// Docker's order: container name, aliases, short id, host name; each once.
@@ -405,17 +495,20 @@ fn dns_names(container_id: &str, settings: &EndpointSettings, names: &[&str]) ->
 }
 
 fn shown(endpoint: &Endpoint, network: &Network) -> EndpointSettings {
+    let text = |address: Option<std::net::IpAddr>| {
+        address.map_or_else(String::new, |address| address.to_string())
+    };
+    let (v4, v6) = (endpoint.v4, endpoint.v6);
     EndpointSettings {
         mac_address: endpoint.mac.clone(),
         network_id: network.id.clone(),
         endpoint_id: endpoint.endpoint_id.clone(),
-        gateway: endpoint
-            .gateway
-            .map_or_else(String::new, |gateway| gateway.to_string()),
-        ip_address: endpoint
-            .address
-            .map_or_else(String::new, |address| address.to_string()),
-        ip_prefix_len: endpoint.prefix,
+        gateway: text(v4.and_then(|lease| lease.gateway)),
+        ip_address: text(v4.map(|lease| lease.address)),
+        ip_prefix_len: v4.map_or(0, |lease| lease.prefix),
+        ipv6_gateway: text(v6.and_then(|lease| lease.gateway)),
+        global_ipv6_address: text(v6.map(|lease| lease.address)),
+        global_ipv6_prefix_len: v6.map_or(0, |lease| lease.prefix),
         dns_names: network.has_name_service().then(|| endpoint.names.clone()),
         ..endpoint.asked.clone()
     }
@@ -454,13 +547,7 @@ fn bare_endpoint(network: &Network, settings: &EndpointSettings) -> Endpoint {
     Endpoint {
         network_id: network.id.clone(),
         endpoint_id: new_id(),
-        host_link: String::new(),
-        guest_link: String::new(),
-        address: None,
-        prefix: 0,
-        gateway: None,
-        mac: String::new(),
-        names: Vec::new(),
         asked: settings.clone(),
+        ..Endpoint::default()
     }
 }

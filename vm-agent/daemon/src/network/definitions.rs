@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use super::ipam::{self, AddressPool, IpamError, Subnet};
+use super::ipam::{self, Allocation, Family, IpamError, Pools, Subnet};
+use super::ipam_config::{self, Surroundings};
 use super::model::{self, Ipam, IpamConfig, Labels, Network, null_default};
+use super::parent::Parented;
 use super::{Networks, State};
 use crate::error::{ApiError, ApiResult};
 use crate::identity::{new_id, short};
@@ -22,8 +24,8 @@ pub struct CreateNetwork {
     pub internal: bool,
     #[serde(deserialize_with = "null_default")]
     pub attachable: bool,
-    #[serde(rename = "EnableIPv6", deserialize_with = "null_default")]
-    pub enable_ipv6: bool,
+    #[serde(rename = "EnableIPv6")]
+    pub enable_ipv6: Option<bool>,
     #[serde(rename = "EnableIPv4")]
     pub enable_ipv4: Option<bool>,
     #[serde(deserialize_with = "null_default")]
@@ -53,6 +55,9 @@ impl Networks {
     /// `none`, `host` and `bridge`, which keep their ids for the life of the data root.
     pub(super) fn define_predefined(&self) -> ApiResult<()> {
         let mut state = self.state();
+        for network in state.networks.values_mut() {
+            network.allocate_from_config();
+        }
         let mut added = false;
         for (name, driver) in [("none", "null"), ("host", "host"), ("bridge", "bridge")] {
             if state.networks.values().any(|network| network.name == name) {
@@ -60,7 +65,9 @@ impl Networks {
             }
             let mut network = blank(name, driver);
             if driver == "bridge" {
-                network.ipam.config = Some(vec![self.default_bridge_subnet(&state)?]);
+                let (config, allocation) = self.default_bridge_subnet(&state)?;
+                network.ipam.config = Some(vec![config]);
+                network.allocated = vec![allocation];
                 network.options = Network::default_bridge_options("0.0.0.0");
             }
             state.networks.insert(network.id.clone(), network);
@@ -73,47 +80,53 @@ impl Networks {
     }
 
     /// daemon.json's `bip`, else the first free pool.
-    fn default_bridge_subnet(&self, state: &State) -> ApiResult<IpamConfig> {
+    fn default_bridge_subnet(&self, state: &State) -> ApiResult<(IpamConfig, Allocation)> {
         let settings = self.inner.config.settings();
         if let Some(bip) = settings.string("bip") {
             let subnet: Subnet = bip
                 .parse()
                 .map_err(|error: IpamError| ApiError::bad_request(error.to_string()))?;
-            let gateway = bip.split('/').next().unwrap_or_default().to_owned();
-            return Ok(config_of(subnet, gateway));
+            let gateway = bip.split('/').next().and_then(|text| text.parse().ok());
+            return Ok(ipam_config::chosen(subnet, gateway));
         }
-        let subnet = ipam::free_subnet(&self.subnets_in_use(state))
+        let in_use = self.subnets_in_use(state);
+        let subnet = ipam::free_subnet(Family::V4, &self.inner.engine_id, &in_use)
             .map_err(|error| ApiError::internal(error.to_string()))?;
-        Ok(config_of(subnet, subnet.first_host().to_string()))
+        Ok(ipam_config::chosen(subnet, Some(subnet.first_host())))
     }
 
     /// Of our networks and of the machine's own links (except our bridges, which are the former).
     fn subnets_in_use(&self, state: &State) -> Vec<Subnet> {
-        let ours = state.networks.values().filter_map(Network::subnet);
+        let ours = state.networks.values().flat_map(Network::subnets);
         let links = self.inner.kernel.subnets_in_use().unwrap_or_default();
         // docker0 of an earlier data root is taken over, so its own subnet is no hindrance.
-        let gateway = Subnet::new([172, 17, 0, 0].into(), 16);
+        let first = Subnet::new(std::net::IpAddr::from([172, 17, 0, 0]), 16);
         let links = links
             .into_iter()
             .map(|(address, prefix)| Subnet::new(address, prefix))
-            .filter(|subnet| *subnet != gateway);
+            .filter(|subnet| *subnet != first);
         ours.chain(links).collect()
     }
 
     /// Address pools as the networks and the endpoints of running containers have them.
     pub(super) fn fill_pools(&self) {
         let mut state = self.state();
-        let pools = state.networks.values().filter_map(pool_of).collect();
-        state.pools = pools;
-        let taken: Vec<_> = state
+        let networks = state.networks.values();
+        let pools = networks.map(|network| (network.id.clone(), Pools::new(&network.allocated)));
+        state.pools = pools.collect();
+        let endpoints = state
             .sandboxes
             .values()
-            .flat_map(|sandbox| &sandbox.endpoints)
-            .filter_map(|endpoint| Some((endpoint.network_id.clone(), endpoint.address?)))
+            .flat_map(|sandbox| &sandbox.endpoints);
+        let taken: Vec<_> = endpoints
+            .flat_map(|end| {
+                end.addresses()
+                    .map(|address| (end.network_id.clone(), address))
+            })
             .collect();
         for (network, address) in taken {
-            if let Some(pool) = state.pools.get_mut(&network) {
-                pool.mark(address);
+            if let Some(pools) = state.pools.get_mut(&network) {
+                pools.mark(address);
             }
         }
     }
@@ -134,7 +147,8 @@ impl Networks {
                 )));
             }
             let network = self.define(&state, request)?;
-            state.pools.extend(pool_of(&network));
+            let pools = Pools::new(&network.allocated);
+            state.pools.insert(network.id.clone(), pools);
             state.networks.insert(network.id.clone(), network.clone());
             self.inner.store.save_networks(&state.networks)?;
             network
@@ -152,40 +166,46 @@ impl Networks {
     }
 
     fn define(&self, state: &State, request: CreateNetwork) -> ApiResult<Network> {
-        let used: Vec<Subnet> = state
-            .networks
-            .values()
-            .filter_map(Network::subnet)
-            .collect();
-        let mut network = blank(&request.name, "bridge");
-        let asked = request.ipam.unwrap_or_else(|| Ipam {
-            options: Some(BTreeMap::new()),
-            ..Ipam::default()
-        });
-        let config = asked.config.as_ref().and_then(|list| {
-            list.iter()
-                .find(|config| !config.subnet.contains(':'))
-                .cloned()
-        });
-        let config = match config.filter(|config| !config.subnet.is_empty()) {
-            Some(config) => check_config(config, &used)?,
-            None => {
-                let subnet = ipam::free_subnet(&self.subnets_in_use(state))
-                    .map_err(|error| ApiError::forbidden(error.to_string()))?;
-                config_of(subnet, subnet.first_host().to_string())
-            }
+        let families = families(&request)?;
+        let driver = match request.driver.as_str() {
+            "" | "default" => "bridge",
+            driver => driver,
         };
+        let mut network = blank(&request.name, driver);
+        network.enable_ipv4 = families.contains(&Family::V4);
+        network.enable_ipv6 = families.contains(&Family::V6);
+        network.internal = request.internal;
+        network.attachable = request.attachable;
+        network.options = request.options;
+        network.labels = request.labels;
+        let parented = Parented::of(&network)
+            .transpose()
+            .map_err(ApiError::internal)?;
+        if let Some(parented) = &parented {
+            check_passthru(state, parented)?;
+        }
+        let with_gateways = parented
+            .is_none_or(|parented| !parented.is_internal(&network) && !parented.is_routed());
+        let asked = request.ipam.unwrap_or_default();
+        let others: Vec<Subnet> = state.networks.values().flat_map(Network::subnets).collect();
+        let around = Surroundings {
+            engine_id: &self.inner.engine_id,
+            networks: &others,
+            in_use: &self.subnets_in_use(state),
+        };
+        let configs = asked.config.as_deref().unwrap_or_default();
+        let done = ipam_config::complete(configs, &families, with_gateways, &around)?;
+        network.allocated = done.allocated;
+        if network.is_bridge() {
+            check_one_subnet_each(&network)?;
+        }
         network.ipam = Ipam {
-            config: Some(vec![config]),
+            config: Some(done.shown),
             ..asked
         };
         if network.ipam.driver.is_empty() {
             network.ipam.driver = "default".to_owned();
         }
-        network.internal = request.internal;
-        network.attachable = request.attachable;
-        network.options = request.options;
-        network.labels = request.labels;
         Ok(network)
     }
 
@@ -216,10 +236,19 @@ impl Networks {
         self.prepared().await?;
         self.forget(&network)?;
         let gone = network.clone();
-        self.blocking(move |kernel| kernel.remove_network(&gone))
+        let shared = self.shares_parent(&network);
+        self.blocking(move |kernel| kernel.remove_network(&gone, shared))
             .await?;
         self.publish_event("destroy", &network, None);
         Ok(())
+    }
+
+    /// Whether another network stands on the same link of the machine.
+    fn shares_parent(&self, network: &Network) -> bool {
+        let parent = |network: &Network| Some(Parented::of(network)?.ok()?.parent);
+        let (own, state) = (parent(network), self.state());
+        let mut others = state.networks.values();
+        own.is_some() && others.any(|other| other.id != network.id && parent(other) == own)
     }
 
     /// `name:"c2" id:"5f84088117c6"` for each container on the network.
@@ -248,7 +277,7 @@ impl Networks {
     }
 }
 
-fn blank(name: &str, driver: &str) -> Network {
+pub(super) fn blank(name: &str, driver: &str) -> Network {
     Network {
         name: name.to_owned(),
         id: new_id(),
@@ -263,23 +292,73 @@ fn blank(name: &str, driver: &str) -> Network {
         ingress: false,
         options: BTreeMap::new(),
         labels: Labels::new(),
+        allocated: Vec::new(),
     }
 }
 
-fn config_of(subnet: Subnet, gateway: String) -> IpamConfig {
-    IpamConfig {
-        subnet: subnet.to_string(),
-        gateway,
-        ..IpamConfig::default()
+/// A link that one macvlan network has whole is no other's.
+fn check_passthru(state: &State, wanted: &Parented) -> ApiResult<()> {
+    for network in state.networks.values() {
+        let Some(Ok(other)) = Parented::of(network) else {
+            continue;
+        };
+        if other.parent != wanted.parent || network.driver != "macvlan" || !wanted.has_own_mac() {
+            continue;
+        }
+        let (id, parent) = (&network.id, &wanted.parent);
+        if wanted.is_passthru() {
+            return Err(ApiError::internal(format!(
+                "cannot use mode passthru, macvlan network {id} is already using parent interface {parent}"
+            )));
+        }
+        if other.is_passthru() {
+            return Err(ApiError::internal(format!(
+                "macvlan network {id} is already using parent interface {parent} in mode passthru"
+            )));
+        }
     }
+    Ok(())
 }
 
-fn pool_of(network: &Network) -> Option<(String, AddressPool)> {
-    let mut pool = AddressPool::new(network.subnet()?, network.ip_range(), network.gateway()?);
-    for address in network.auxiliary_addresses() {
-        pool.mark(address);
+/// A bridge has one address of each family.
+fn check_one_subnet_each(network: &Network) -> ApiResult<()> {
+    let too_many = Family::BOTH.iter().any(|family| {
+        let of_family = network
+            .subnets()
+            .filter(|subnet| subnet.family() == *family);
+        of_family.count() > 1
+    });
+    if too_many {
+        return Err(ApiError::forbidden(
+            "bridge driver doesn't support multiple subnets",
+        ));
     }
-    Some((network.id.clone(), pool))
+    Ok(())
+}
+
+/// The families that a network is to have: as the request says, else as its options do.
+fn families(request: &CreateNetwork) -> ApiResult<Vec<Family>> {
+    let wanted = |told: Option<bool>, key: &str, usual: bool| {
+        let option = request.options.get(key);
+        match (told, option) {
+            (Some(told), _) => Ok(told),
+            (None, None) => Ok(usual),
+            (None, Some(text)) => go_boolean(text).ok_or_else(|| {
+                ApiError::bad_request(format!("driver-opt {key:?} is not a valid bool"))
+            }),
+        }
+    };
+    let mut families = Vec::new();
+    if wanted(request.enable_ipv4, model::ENABLE_IPV4, true)? {
+        families.push(Family::V4);
+    }
+    if wanted(request.enable_ipv6, model::ENABLE_IPV6, false)? {
+        families.push(Family::V6);
+    }
+    if families.is_empty() {
+        return Err(ApiError::bad_request("IPv4 or IPv6 must be enabled"));
+    }
+    Ok(families)
 }
 
 fn check_request(request: &CreateNetwork) -> ApiResult<()> {
@@ -294,7 +373,7 @@ fn check_request(request: &CreateNetwork) -> ApiResult<()> {
         )));
     }
     match request.driver.as_str() {
-        "" | "default" | "bridge" => {}
+        "" | "default" | "bridge" | "macvlan" | "ipvlan" => {}
         "overlay" => return Err(ApiError::forbidden(crate::system::NO_SWARM)),
         only @ ("host" | "null") => {
             return Err(ApiError::forbidden(format!(
@@ -307,16 +386,15 @@ fn check_request(request: &CreateNetwork) -> ApiResult<()> {
     if !matches!(ipam, "" | "default") {
         return Err(ApiError::not_found(format!("plugin {ipam:?} not found")));
     }
-    if request.enable_ipv4 == Some(false) && !request.enable_ipv6 {
-        return Err(ApiError::bad_request("IPv4 or IPv6 must be enabled"));
-    }
+    let families = families(request)?;
+    let configs = request
+        .ipam
+        .as_ref()
+        .and_then(|ipam| ipam.config.as_deref());
+    ipam_config::check(configs.unwrap_or_default(), families.contains(&Family::V6))?;
     check_scope(request)?;
-    check_options(&request.options)?;
-    if request.enable_ipv6 {
-        tracing::info!(
-            network = name,
-            "IPv6 is not offered yet; the network has IPv4 only"
-        );
+    if matches!(request.driver.as_str(), "" | "default" | "bridge") {
+        check_options(&request.options)?;
     }
     Ok(())
 }
@@ -358,8 +436,11 @@ fn check_options(options: &BTreeMap<String, String>) -> ApiResult<()> {
             model::MTU if value.parse::<u32>().is_err() => {
                 format!("strconv.Atoi: parsing {value:?}: invalid syntax")
             }
-            model::ICC | model::MASQUERADE if !is_go_boolean(value) => {
+            model::ICC | model::MASQUERADE if go_boolean(value).is_none() => {
                 format!("strconv.ParseBool: parsing {value:?}: invalid syntax")
+            }
+            model::GATEWAY_MODE_IPV4 | model::GATEWAY_MODE_IPV6 if !is_gateway_mode(value) => {
+                format!("unknown gateway mode {value}")
             }
             model::HOST_BINDING if value.parse::<std::net::IpAddr>().is_err() => {
                 "nil ip".to_owned()
@@ -373,82 +454,18 @@ fn check_options(options: &BTreeMap<String, String>) -> ApiResult<()> {
     Ok(())
 }
 
-fn is_go_boolean(text: &str) -> bool {
-    matches!(
-        text,
-        "1" | "t" | "T" | "true" | "TRUE" | "True" | "0" | "f" | "F" | "false" | "FALSE" | "False"
-    )
+/// Docker's gateway modes. All of them are `nat` here: the host carries connections, so nothing outside routes to a bridge.
+fn is_gateway_mode(text: &str) -> bool {
+    matches!(text, "nat" | "nat-unprotected" | "routed" | "isolated")
 }
 
-/// What the user wrote about the subnet, checked, with the gateway filled in.
-fn check_config(mut config: IpamConfig, used: &[Subnet]) -> ApiResult<IpamConfig> {
-    let subnet = check_words(&config)?;
-    if used.iter().any(|other| other.overlaps(subnet)) {
-        return Err(ApiError::forbidden(format!(
-            "invalid pool request: {}",
-            IpamError::Overlap
-        )));
+/// What Go's `strconv.ParseBool` reads.
+pub(super) fn go_boolean(text: &str) -> Option<bool> {
+    match text {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
+        _ => None,
     }
-    if config.gateway.is_empty() {
-        config.gateway = subnet.first_host().to_string();
-    }
-    Ok(config)
-}
-
-/// All that is wrong with a subnet's configuration at once, as Docker lists it.
-fn check_words(config: &IpamConfig) -> ApiResult<Subnet> {
-    let mut wrongs = Vec::new();
-    let parent = &config.subnet;
-    let subnet = check_block("subnet", parent, &mut wrongs);
-    if !config.ip_range.is_empty()
-        && let Some(range) = check_block("ip-range", &config.ip_range, &mut wrongs)
-        && subnet.is_some_and(|subnet| !range.within(subnet))
-    {
-        wrongs.push(format!(
-            "invalid ip-range {}: parent subnet {parent} doesn't contain ip-range",
-            config.ip_range
-        ));
-    }
-    let mut check_address = |what: String, address: &str| {
-        let why = match address.split('/').next().unwrap_or_default().parse() {
-            Err(_) => "invalid address".to_owned(),
-            Ok(address) if subnet.is_some_and(|subnet| !subnet.contains(address)) => {
-                format!("parent subnet {parent} doesn't contain this address")
-            }
-            Ok(_) => return,
-        };
-        wrongs.push(format!("invalid {what}: {why}"));
-    };
-    if !config.gateway.is_empty() {
-        check_address(format!("gateway {}", config.gateway), &config.gateway);
-    }
-    for (name, address) in &config.auxiliary_addresses {
-        check_address(format!("auxiliary address {name}"), address);
-    }
-    match (wrongs.as_slice(), subnet) {
-        ([], Some(subnet)) => Ok(subnet),
-        ([one], _) => Err(ApiError::bad_request(format!(
-            "invalid network config:\n{one}"
-        ))),
-        _ => Err(ApiError::bad_request(format!(
-            "invalid network config:\n* {}",
-            wrongs.join("\n* ")
-        ))),
-    }
-}
-
-/// A block of addresses, whose host bits must be zero.
-fn check_block(what: &str, text: &str, wrongs: &mut Vec<String>) -> Option<Subnet> {
-    let Ok(block) = text.parse::<Subnet>() else {
-        wrongs.push(format!(
-            "invalid {what} {text}: invalid CIDR block notation"
-        ));
-        return None;
-    };
-    if block.to_string() != text {
-        wrongs.push(format!("invalid {what} {text}: it should be {block}"));
-    }
-    Some(block)
 }
 
 #[cfg(test)]
@@ -485,26 +502,42 @@ mod tests {
     }
 
     #[test]
-    fn subnets_are_checked_and_gateways_filled_in() {
-        let config = |subnet: &str, range: &str, gateway: &str| IpamConfig {
-            subnet: subnet.into(),
-            ip_range: range.into(),
-            gateway: gateway.into(),
-            ..Default::default()
+    fn options_are_checked_in_dockers_words() {
+        let told = |key: &str, value: &str| {
+            let options = BTreeMap::from([(key.to_owned(), value.to_owned())]);
+            check_options(&options).map_err(|error| error.message)
         };
-        let used = ["172.17.0.0/16".parse().unwrap()];
-        let good = check_config(config("10.9.0.0/24", "", ""), &used).unwrap();
-        assert_eq!(good.gateway, "10.9.0.1");
-        for (bad, status) in [
-            (config("172.17.5.0/24", "", ""), 403),
-            (config("10.9.0.0/24", "10.8.0.0/25", ""), 400),
-            (config("10.9.0.0/24", "", "10.8.0.1"), 400),
-            (config("nonsense", "", ""), 400),
-        ] {
-            assert_eq!(
-                check_config(bad, &used).unwrap_err().status.as_u16(),
-                status
-            );
-        }
+        assert!(told(model::GATEWAY_MODE_IPV6, "routed").is_ok());
+        assert_eq!(
+            told(model::GATEWAY_MODE_IPV6, "nonsense"),
+            Err(
+                "failed to parse com.docker.network.bridge.gateway_mode_ipv6 value: nonsense (unknown gateway mode nonsense)"
+                    .to_owned()
+            )
+        );
+        assert!(told(model::ICC, "perhaps").is_err());
+    }
+
+    #[test]
+    fn families_are_the_requests_then_the_options() {
+        let of = |ipv4, ipv6, option: &str| {
+            let mut request = CreateNetwork {
+                enable_ipv4: ipv4,
+                enable_ipv6: ipv6,
+                ..Default::default()
+            };
+            if !option.is_empty() {
+                request.options = [(model::ENABLE_IPV6.to_owned(), option.to_owned())].into();
+            }
+            families(&request).map_err(|error| error.message)
+        };
+        assert_eq!(of(None, None, ""), Ok(vec![Family::V4]));
+        assert_eq!(of(None, Some(true), ""), Ok(Family::BOTH.to_vec()));
+        assert_eq!(of(Some(false), Some(true), ""), Ok(vec![Family::V6]));
+        assert_eq!(of(None, None, "true"), Ok(Family::BOTH.to_vec()));
+        assert_eq!(of(None, Some(false), "true"), Ok(vec![Family::V4]));
+        let neither = of(Some(false), None, "").unwrap_err();
+        assert_eq!(neither, "IPv4 or IPv6 must be enabled");
+        assert!(of(None, None, "perhaps").is_err());
     }
 }

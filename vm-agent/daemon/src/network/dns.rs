@@ -191,11 +191,7 @@ impl Asker {
             return Some(message::pointer(query, question, &name));
         }
         let addresses = networks.addresses_of(&self.container_id, &question.name)?;
-        Some(match question.kind {
-            message::TYPE_A => message::addresses(query, question, &addresses),
-            // The name exists, without records of that type.
-            _ => message::bare(query, question, message::NO_ERROR),
-        })
+        Some(message::addresses(query, question, &addresses))
     }
 
     /// The container's own servers, else the guest's, read at each question since they change with the host's network.
@@ -216,11 +212,11 @@ impl Asker {
 
 impl Networks {
     /// The addresses of `name` on the networks that the container is on; `None` for a name that is not ours.
-    fn addresses_of(&self, container_id: &str, name: &str) -> Option<Vec<Ipv4Addr>> {
+    fn addresses_of(&self, container_id: &str, name: &str) -> Option<Vec<IpAddr>> {
         let state = self.state();
         let own = state.sandboxes.get(container_id)?;
         if matches!(name, "host.docker.internal" | "gateway.docker.internal") {
-            return files::host_address().map(|address| vec![address]);
+            return files::host_address().map(|address| vec![address.into()]);
         }
         let mut found = Vec::new();
         for endpoint in &own.endpoints {
@@ -242,7 +238,7 @@ impl Networks {
                 neighbours
                     .filter(|other| other.network_id == network.id)
                     .filter(|other| other.names.iter().any(matches))
-                    .filter_map(|other| other.address),
+                    .flat_map(|other| other.addresses()),
             );
         }
         found.sort();
@@ -251,7 +247,7 @@ impl Networks {
     }
 
     /// `web.mynet` for a neighbour's address.
-    fn name_of(&self, container_id: &str, address: Ipv4Addr) -> Option<String> {
+    fn name_of(&self, container_id: &str, address: IpAddr) -> Option<String> {
         let state = self.state();
         let own = state.sandboxes.get(container_id)?;
         own.endpoints.iter().find_map(|endpoint| {
@@ -260,7 +256,8 @@ impl Networks {
                 sandbox
                     .endpoints
                     .iter()
-                    .any(|other| other.network_id == network.id && other.address == Some(address))
+                    .filter(|other| other.network_id == network.id)
+                    .any(|other| other.addresses().any(|known| known == address))
             })?;
             Some(format!("{}.{}", neighbour.container_name, network.name))
         })

@@ -1,9 +1,10 @@
-//! The little of DNS that the embedded name service speaks itself (RFC 1035 section 4).
+//! The little of DNS that the embedded name service speaks itself (RFC 1035 section 4, RFC 3596 for IPv6).
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 pub const TYPE_A: u16 = 1;
 pub const TYPE_PTR: u16 = 12;
+pub const TYPE_AAAA: u16 = 28;
 const CLASS_IN: u16 = 1;
 const HEADER: usize = 12;
 /// Short, since a name moves with its container.
@@ -65,15 +66,31 @@ pub fn parse(message: &[u8]) -> Option<Question> {
     })
 }
 
-/// The address that a reverse question (`2.0.18.172.in-addr.arpa`) asks about.
-pub fn reverse_address(name: &str) -> Option<Ipv4Addr> {
+/// The address that a reverse question asks about: `2.0.18.172.in-addr.arpa`, or 32 digits before `ip6.arpa`.
+pub fn reverse_address(name: &str) -> Option<IpAddr> {
+    if let Some(digits) = name.strip_suffix(".ip6.arpa") {
+        return reverse_ipv6(digits).map(IpAddr::V6);
+    }
     let mut octets: Vec<u8> = name
         .strip_suffix(".in-addr.arpa")?
         .split('.')
         .map(|part| part.parse().ok())
         .collect::<Option<_>>()?;
     octets.reverse();
-    <[u8; 4]>::try_from(octets).ok().map(Ipv4Addr::from)
+    let octets = <[u8; 4]>::try_from(octets).ok()?;
+    Some(Ipv4Addr::from(octets).into())
+}
+
+fn reverse_ipv6(digits: &str) -> Option<Ipv6Addr> {
+    let (mut bits, mut count) = (0u128, 0);
+    for digit in digits.rsplit('.') {
+        if digit.len() != 1 || count == 32 {
+            return None;
+        }
+        bits = bits << 4 | u128::from(u8::from_str_radix(digit, 16).ok()?);
+        count += 1;
+    }
+    (count == 32).then(|| Ipv6Addr::from_bits(bits))
 }
 
 fn head(query: &[u8], question: &Question, code: u8, answers: usize) -> Vec<u8> {
@@ -94,10 +111,20 @@ fn record(reply: &mut Vec<u8>, kind: u16, data: &[u8]) {
     reply.extend_from_slice(data);
 }
 
-pub fn addresses(query: &[u8], question: &Question, addresses: &[Ipv4Addr]) -> Vec<u8> {
-    let mut reply = head(query, question, NO_ERROR, addresses.len());
-    for address in addresses {
-        record(&mut reply, TYPE_A, &address.octets());
+/// Those of the addresses that the question's type asks for; a name that has none of them still exists.
+pub fn addresses(query: &[u8], question: &Question, addresses: &[IpAddr]) -> Vec<u8> {
+    let wanted = |address: &&IpAddr| match question.kind {
+        TYPE_A => address.is_ipv4(),
+        TYPE_AAAA => address.is_ipv6(),
+        _ => false,
+    };
+    let found: Vec<_> = addresses.iter().filter(wanted).collect();
+    let mut reply = head(query, question, NO_ERROR, found.len());
+    for address in found {
+        match address {
+            IpAddr::V4(address) => record(&mut reply, TYPE_A, &address.octets()),
+            IpAddr::V6(address) => record(&mut reply, TYPE_AAAA, &address.octets()),
+        }
     }
     reply
 }
@@ -146,9 +173,24 @@ mod tests {
             (question.name.as_str(), question.kind),
             ("web.example", TYPE_A)
         );
-        let reply = addresses(&query, &question, &[Ipv4Addr::new(172, 18, 0, 2)]);
+        let known = ["172.18.0.2", "fd00::2"].map(|text| text.parse().unwrap());
+        let reply = addresses(&query, &question, &known);
         assert_eq!(&reply[..8], [0x12, 0x34, 0x81, 0x80, 0, 1, 0, 1]);
         assert!(reply.ends_with(&[0, 4, 172, 18, 0, 2]));
+    }
+
+    #[test]
+    fn each_type_has_its_own_addresses() {
+        let known = ["172.18.0.2", "fd00::2"].map(|text| text.parse().unwrap());
+        let answers = |kind| {
+            let query = query("web", kind);
+            addresses(&query, &parse(&query).unwrap(), &known)
+        };
+        let sixes = answers(TYPE_AAAA);
+        assert_eq!(sixes[7], 1);
+        assert!(sixes.ends_with(&[0, 16, 0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2]));
+        // Text records: none, and no error.
+        assert_eq!(answers(16)[3..8], [0x80, 0, 1, 0, 0]);
     }
 
     #[test]
@@ -169,8 +211,12 @@ mod tests {
 
     #[test]
     fn reverse_names_become_addresses() {
-        let address = Ipv4Addr::new(172, 18, 0, 2);
+        let address = "172.18.0.2".parse().unwrap();
         assert_eq!(reverse_address("2.0.18.172.in-addr.arpa"), Some(address));
+        let sixth = format!("2.{}d.f.ip6.arpa", "0.".repeat(29));
+        assert_eq!(reverse_address(&sixth), "fd00::2".parse().ok());
+        assert_eq!(reverse_address("2.0.d.f.ip6.arpa"), None);
+        assert_eq!(reverse_address(&format!("1.{sixth}")), None);
         assert_eq!(reverse_address("2.0.18.in-addr.arpa"), None);
         assert_eq!(reverse_address("example.org"), None);
     }

@@ -1,19 +1,24 @@
-//! The bridge driver: what networks and endpoints are in the kernel. Every call blocks.
+//! What networks and endpoints are in the kernel. Every call blocks.
 
 use std::fs;
+use std::fs::File;
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard};
 
 use super::announce;
-use super::link::{self, Mac, Veth};
+use super::ipam::Family;
+use super::link::{self, Child, Mac, Veth};
+use super::link_sysctl::{self, OptionError};
 use super::model::{Endpoint, Network, PublishedPort};
 use super::netlink::{NetlinkError, Socket};
 use super::netns::{self, NetnsError};
 use super::nft::{Batch, BridgeRules, Forward};
+use super::parent::{self, Kind, Origin, Parented};
 use super::ports;
+use super::routes::DefaultRoute;
 
 #[derive(Debug, thiserror::Error)]
 pub enum DriverError {
@@ -24,6 +29,19 @@ pub enum DriverError {
         bridge: String,
         source: NetlinkError,
     },
+    /// In Docker's words.
+    #[error("{0}")]
+    Parent(String),
+    #[error("parent link {link}: {source}")]
+    ParentLink { link: String, source: NetlinkError },
+    /// As Docker's driver tells it, the system's words included.
+    #[error("failed to create the {driver} port: {}", in_small_letters(.source))]
+    Child {
+        driver: String,
+        source: NetlinkError,
+    },
+    #[error(transparent)]
+    Option(#[from] OptionError),
     #[error("packet filter: {0}")]
     Filter(#[source] NetlinkError),
     #[error("endpoint {link}: {source}")]
@@ -34,6 +52,13 @@ pub enum DriverError {
     Netns(#[from] NetnsError),
     #[error("netlink: {0}")]
     Socket(#[from] NetlinkError),
+}
+
+fn in_small_letters(error: &NetlinkError) -> String {
+    match error.errno() {
+        Some(number) => nix::errno::Errno::from_raw(number).desc().to_lowercase(),
+        None => error.to_string(),
+    }
 }
 
 struct Sockets {
@@ -77,9 +102,14 @@ impl Kernel {
         self.with(|sockets| {
             let mut batch = Batch::new();
             batch.rebuild();
-            for network in networks.iter().filter(|network| network.is_bridge()) {
-                make_bridge(&mut sockets.route, network)?;
-                batch.add_bridge(&rules(&network.bridge_name(), network));
+            for network in networks {
+                if network.is_bridge() {
+                    make_bridge(&mut sockets.route, network)?;
+                    batch.add_bridge(&rules(&network.bridge_name(), network));
+                } else if let Err(error) = make_parent(&mut sockets.route, network) {
+                    // A link that has gone: only this network's containers cannot start.
+                    tracing::warn!(%error, network = network.name, "making a network's parent link");
+                }
             }
             for forward in forwards {
                 batch.add_forward(forward);
@@ -92,6 +122,9 @@ impl Kernel {
 
     pub fn create_network(&self, network: &Network) -> Result<(), DriverError> {
         self.with(|sockets| {
+            if !network.is_bridge() {
+                return make_parent(&mut sockets.route, network).map(drop);
+            }
             make_bridge(&mut sockets.route, network)?;
             let mut batch = Batch::new();
             batch.add_bridge(&rules(&network.bridge_name(), network));
@@ -101,8 +134,19 @@ impl Kernel {
         })
     }
 
-    pub fn remove_network(&self, network: &Network) -> Result<(), DriverError> {
+    /// `parent_is_shared`: another network stands on the same link.
+    pub fn remove_network(
+        &self,
+        network: &Network,
+        parent_is_shared: bool,
+    ) -> Result<(), DriverError> {
         self.with(|sockets| {
+            if !network.is_bridge() {
+                return match parent_is_shared {
+                    true => Ok(()),
+                    false => remove_parent(&mut sockets.route, network),
+                };
+            }
             let bridge = network.bridge_name();
             link::delete(&mut sockets.route, &bridge).map_err(|source| DriverError::Bridge {
                 bridge: bridge.clone(),
@@ -117,55 +161,70 @@ impl Kernel {
     }
 
     /// Subnets that this machine's links have now.
-    pub fn subnets_in_use(&self) -> Result<Vec<(Ipv4Addr, u8)>, DriverError> {
+    pub fn subnets_in_use(&self) -> Result<Vec<(IpAddr, u8)>, DriverError> {
         self.with(|sockets| Ok(link::addresses(&mut sockets.route)?))
     }
 
-    /// Plugs an endpoint into the bridge and the namespace; `default_route` sends all else through its gateway.
+    /// Gives a namespace its link on the network, with addresses and, for `default_routes`, the way to all else.
     pub fn plug(
         &self,
         network: &Network,
         endpoint: &Endpoint,
         namespace: &Path,
-        default_route: bool,
+        default_routes: Vec<DefaultRoute>,
     ) -> Result<(), DriverError> {
-        let failed = |source| DriverError::Endpoint {
-            link: endpoint.host_link.clone(),
-            source,
-        };
         let file = netns::open(namespace)?;
-        self.with(|sockets| {
-            let bridge = network.bridge_name();
-            let index = match link::index(&mut sockets.route, &bridge).map_err(failed)? {
-                Some(index) => index,
-                None => make_bridge(&mut sockets.route, network)?,
-            };
-            let veth = Veth {
-                host_name: &endpoint.host_link,
-                bridge: index,
-                peer_name: &endpoint.guest_link,
-                peer_mac: parse_mac(&endpoint.mac).unwrap_or_else(random_mac),
-                peer_netns: file.as_fd(),
-                mtu: network.mtu(),
-            };
-            link::create_veth(&mut sockets.route, &veth).map_err(failed)
+        self.with(|sockets| match parented(network)? {
+            None => plug_bridge(&mut sockets.route, network, endpoint, &file),
+            Some(on) => plug_parented(&mut sockets.route, network, &on, endpoint, &file),
         })?;
         let endpoint = endpoint.clone();
         netns::inside(namespace, move || {
-            address_endpoint(&endpoint, default_route)
+            let failed = |source| DriverError::Endpoint {
+                link: endpoint.guest_link.clone(),
+                source,
+            };
+            let mut socket = Socket::route().map_err(failed)?;
+            address_endpoint(&mut socket, &endpoint)?;
+            set_default_routes(&mut socket, &default_routes, &[])
         })?
     }
 
-    /// Removes an endpoint's pair of links.
-    pub fn unplug(&self, endpoint: &Endpoint) -> Result<(), DriverError> {
-        self.with(|sockets| {
-            link::delete(&mut sockets.route, &endpoint.host_link).map_err(|source| {
-                DriverError::Endpoint {
-                    link: endpoint.host_link.clone(),
-                    source,
-                }
-            })
-        })
+    /// Makes default routes as told, and removes those of the families in `without`.
+    pub fn set_default_routes(
+        &self,
+        namespace: &Path,
+        routes: Vec<DefaultRoute>,
+        without: Vec<Family>,
+    ) -> Result<(), DriverError> {
+        netns::inside(namespace, move || {
+            let mut socket = Socket::route()?;
+            set_default_routes(&mut socket, &routes, &without)
+        })?
+    }
+
+    /// Removes an endpoint's link. A bridge's has an end out here, which takes the other with it.
+    pub fn unplug(
+        &self,
+        network: &Network,
+        endpoint: &Endpoint,
+        namespace: &Path,
+    ) -> Result<(), DriverError> {
+        let failed = |link: &str| {
+            let link = link.to_owned();
+            move |source| DriverError::Endpoint { link, source }
+        };
+        if network.is_bridge() {
+            return self.with(|sockets| {
+                link::delete(&mut sockets.route, &endpoint.host_link)
+                    .map_err(failed(&endpoint.host_link))
+            });
+        }
+        let name = endpoint.guest_link.clone();
+        netns::inside(namespace, move || {
+            let mut socket = Socket::route()?;
+            link::delete(&mut socket, &name).map_err(failed(&name))
+        })?
     }
 
     pub fn forward(&self, forward: &Forward) -> Result<(), DriverError> {
@@ -195,26 +254,162 @@ impl Kernel {
     }
 }
 
-fn address_endpoint(endpoint: &Endpoint, default_route: bool) -> Result<(), DriverError> {
+fn plug_bridge(
+    route: &mut Socket,
+    network: &Network,
+    endpoint: &Endpoint,
+    namespace: &File,
+) -> Result<(), DriverError> {
+    let failed = |source| DriverError::Endpoint {
+        link: endpoint.host_link.clone(),
+        source,
+    };
+    let bridge = network.bridge_name();
+    let index = match link::index(route, &bridge).map_err(failed)? {
+        Some(index) => index,
+        None => make_bridge(route, network)?,
+    };
+    let veth = Veth {
+        host_name: &endpoint.host_link,
+        bridge: index,
+        peer_name: &endpoint.guest_link,
+        peer_mac: parse_mac(&endpoint.mac).unwrap_or_else(random_mac),
+        peer_netns: namespace.as_fd(),
+        mtu: network.mtu(),
+    };
+    link::create_veth(route, &veth).map_err(failed)?;
+    if !network.containers_may_talk() {
+        // What stays on the bridge never meets the packet filter.
+        link::isolate_port(route, &endpoint.host_link).map_err(failed)?;
+    }
+    Ok(())
+}
+
+fn plug_parented(
+    route: &mut Socket,
+    network: &Network,
+    on: &Parented,
+    endpoint: &Endpoint,
+    namespace: &File,
+) -> Result<(), DriverError> {
+    let child = Child {
+        name: &endpoint.host_link,
+        parent: make_parent(route, network)?,
+        kind: on.kind,
+        mac: match on.kind {
+            Kind::Macvlan { .. } => parse_mac(&endpoint.mac),
+            Kind::Ipvlan { .. } => None,
+        },
+        netns: namespace.as_fd(),
+        mtu: network.mtu(),
+    };
+    link::create_child(route, &child).map_err(|source| DriverError::Child {
+        driver: network.driver.clone(),
+        source,
+    })
+}
+
+fn parented(network: &Network) -> Result<Option<Parented>, DriverError> {
+    Parented::of(network)
+        .transpose()
+        .map_err(DriverError::Parent)
+}
+
+/// Finds or makes the link that a macvlan or ipvlan network stands on; its index, or 0 for networks without.
+fn make_parent(route: &mut Socket, network: &Network) -> Result<u32, DriverError> {
+    let Some(on) = parented(network)? else {
+        return Ok(0);
+    };
+    let failed = |source| DriverError::ParentLink {
+        link: on.parent.clone(),
+        source,
+    };
+    // A longer name is no link's, and the kernel would not look for it.
+    if on.parent.len() < libc::IFNAMSIZ
+        && let Some(index) = link::index(route, &on.parent).map_err(failed)?
+    {
+        return Ok(index);
+    }
+    if on.origin == Origin::Dummy {
+        return link::ensure_parent(route, &on.parent, None).map_err(failed);
+    }
+    let vlan = parent::vlan_of(&on.parent).map_err(DriverError::Parent)?;
+    let below = link::index(route, &vlan.link).map_err(failed)?;
+    let below = below.ok_or_else(|| {
+        DriverError::Parent(format!(
+            "-o parent interface was not found on the host: {}",
+            vlan.link
+        ))
+    })?;
+    link::ensure_parent(route, &on.parent, Some((below, vlan.id))).map_err(failed)
+}
+
+/// Removes what [`make_parent`] makes: a dummy, or a VLAN, which in this machine nobody else makes.
+fn remove_parent(route: &mut Socket, network: &Network) -> Result<(), DriverError> {
+    let Some(on) = parented(network)? else {
+        return Ok(());
+    };
+    if on.origin == Origin::Link && parent::vlan_of(&on.parent).is_err() {
+        return Ok(());
+    }
+    link::delete(route, &on.parent).map_err(|source| DriverError::ParentLink {
+        link: on.parent.clone(),
+        source,
+    })
+}
+
+/// Inside the namespace: names the link, brings it up and gives it its addresses.
+fn address_endpoint(socket: &mut Socket, endpoint: &Endpoint) -> Result<(), DriverError> {
     let failed = |source| DriverError::Endpoint {
         link: endpoint.guest_link.clone(),
         source,
     };
-    let mut socket = Socket::route().map_err(failed)?;
-    let index = link::index(&mut socket, &endpoint.guest_link)
-        .map_err(failed)?
-        .ok_or_else(|| DriverError::LinkMissing(endpoint.guest_link.clone()))?;
-    link::up(&mut socket, index).map_err(failed)?;
-    if let Some(address) = endpoint.address {
-        link::add_address(&mut socket, index, address, endpoint.prefix).map_err(failed)?;
+    let name = &endpoint.guest_link;
+    let index = match link::index(socket, name).map_err(failed)? {
+        Some(index) => index,
+        None => {
+            let made = link::index(socket, &endpoint.host_link).map_err(failed)?;
+            let index = made.ok_or_else(|| DriverError::LinkMissing(name.clone()))?;
+            link::rename(socket, index, name).map_err(failed)?;
+            index
+        }
+    };
+    if endpoint.v6.is_none() {
+        // Else the link would still join IPv6's multicast groups, and believe neighbours' advertisements.
+        sysctl(&format!("net/ipv6/conf/{name}/disable_ipv6"), "1")?;
+    }
+    for (key, value) in link_sysctl::of(&endpoint.asked, name)? {
+        sysctl(&key, &value)?;
+    }
+    link::up(socket, index).map_err(failed)?;
+    for lease in endpoint.v4.iter().chain(&endpoint.v6) {
+        link::add_address(socket, index, lease.address, lease.prefix).map_err(failed)?;
         if let Some(mac) = parse_mac(&endpoint.mac)
-            && let Err(error) = announce::announce(index, mac, address)
+            && let Err(error) = announce::announce(index, mac, lease.address)
         {
             tracing::warn!(%error, link = endpoint.guest_link, "announcing an address");
         }
     }
-    if let (true, Some(gateway)) = (default_route, endpoint.gateway) {
-        link::add_default_route(&mut socket, index, gateway).map_err(failed)?;
+    Ok(())
+}
+
+fn set_default_routes(
+    socket: &mut Socket,
+    routes: &[DefaultRoute],
+    without: &[Family],
+) -> Result<(), DriverError> {
+    for family in without {
+        link::delete_default_route(socket, *family)?;
+    }
+    for route in routes {
+        let failed = |source| DriverError::Endpoint {
+            link: route.link.clone(),
+            source,
+        };
+        let index = link::index(socket, &route.link)
+            .map_err(failed)?
+            .ok_or_else(|| DriverError::LinkMissing(route.link.clone()))?;
+        link::set_default_route(socket, index, route.family, route.gateway).map_err(failed)?;
     }
     Ok(())
 }
@@ -226,12 +421,35 @@ fn make_bridge(route: &mut Socket, network: &Network) -> Result<u32, DriverError
         source,
     };
     let index = link::ensure_bridge(route, &bridge, random_mac(), network.mtu()).map_err(failed)?;
-    if let (Some(gateway), Some(subnet)) = (network.gateway(), network.subnet()) {
-        link::add_address(route, index, gateway, subnet.prefix()).map_err(failed)?;
+    if network.enable_ipv6 {
+        forward_ipv6()?;
+    }
+    for (address, prefix) in Family::BOTH.iter().filter_map(|f| network.gateway(*f)) {
+        link::add_address(route, index, address, prefix).map_err(failed)?;
     }
     // Lets the guest's own 127.0.0.1 reach published ports; the filter keeps others out of it.
     sysctl(&format!("net/ipv4/conf/{bridge}/route_localnet"), "1")?;
     Ok(index)
+}
+
+/// A machine that forwards IPv6 ignores router advertisements, unless told to go on (`accept_ra` 2): its own way out is from them.
+fn forward_ipv6() -> Result<(), DriverError> {
+    const FORWARDING: &str = "net/ipv6/conf/all/forwarding";
+    if is_set(FORWARDING, "1") {
+        return Ok(());
+    }
+    for link in fs::read_dir("/proc/sys/net/ipv6/conf")
+        .into_iter()
+        .flatten()
+    {
+        let name = link.map(|link| link.file_name()).unwrap_or_default();
+        let key = format!("net/ipv6/conf/{}/accept_ra", name.to_string_lossy());
+        if is_set(&key, "1") {
+            sysctl(&key, "2")?;
+        }
+    }
+    sysctl("net/ipv6/conf/default/forwarding", "1")?;
+    sysctl(FORWARDING, "1")
 }
 
 fn rules<'a>(bridge: &'a str, network: &Network) -> BridgeRules<'a> {
@@ -243,20 +461,24 @@ fn rules<'a>(bridge: &'a str, network: &Network) -> BridgeRules<'a> {
     }
 }
 
+fn is_set(name: &str, value: &str) -> bool {
+    fs::read_to_string(format!("/proc/sys/{name}")).is_ok_and(|now| now.trim() == value)
+}
+
 fn sysctl(name: &str, value: &str) -> Result<(), DriverError> {
-    let path = format!("/proc/sys/{name}");
     // A write may cost more than a read: changing ip_forward walks every interface.
-    if fs::read_to_string(&path).is_ok_and(|now| now.trim() == value) {
+    if is_set(name, value) {
         return Ok(());
     }
+    let path = format!("/proc/sys/{name}");
     fs::write(&path, value).map_err(|source| DriverError::Sysctl { path, source })
 }
 
-/// What the packet filter needs of a published port; nothing for IPv6 addresses of the host.
+/// What the packet filter needs of a published port; nothing for addresses that the guest has no part in.
 pub fn forward_of(port: &PublishedPort) -> Option<Forward> {
     Some(Forward {
         protocol: ports::protocol_number(&port.protocol),
-        host_ip: ports::guest_address(&port.asked_host_ip)?,
+        host_ip: ports::guest_address(&port.asked_host_ip, port.target)?,
         host_port: port.host_port,
         container_ip: port.target,
         container_port: port.container_port,

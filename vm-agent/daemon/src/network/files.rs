@@ -135,20 +135,40 @@ pub fn hosts(request: &ContainerNetworkRequest, set: &EndpointSet) -> String {
         };
         let _ = writeln!(text, "{address}\t{name}");
     }
-    if !request.hostname.is_empty() {
-        let name = match request.domainname.as_str() {
-            "" => request.hostname.clone(),
-            domain => format!("{}.{domain} {}", request.hostname, request.hostname),
-        };
-        for endpoint in set
-            .networks
-            .values()
-            .filter(|endpoint| !endpoint.ip_address.is_empty())
-        {
-            let _ = writeln!(text, "{}\t{name}", endpoint.ip_address);
-        }
+    for line in own_lines(request, set) {
+        let _ = writeln!(text, "{line}");
     }
     text
+}
+
+/// The lines of `hosts` that name the container itself, one for each address.
+pub fn own_lines(request: &ContainerNetworkRequest, set: &EndpointSet) -> Vec<String> {
+    if request.hostname.is_empty() {
+        return Vec::new();
+    }
+    let name = match request.domainname.as_str() {
+        "" => request.hostname.clone(),
+        domain => format!("{}.{domain} {}", request.hostname, request.hostname),
+    };
+    set.networks
+        .values()
+        .flat_map(|end| [&end.ip_address, &end.global_ipv6_address])
+        .filter(|address| !address.is_empty())
+        .map(|address| format!("{address}\t{name}"))
+        .collect()
+}
+
+/// Takes lines out of a text and adds others at its end, each once.
+pub fn replace_lines(text: &str, old: &[String], new: &[String]) -> String {
+    let is_in = |list: &[String], line: &str| list.iter().any(|known| known == line);
+    let stays = |line: &&str| !is_in(old, line) || is_in(new, line);
+    let mut lines: Vec<&str> = text.lines().filter(stays).collect();
+    for line in new {
+        if !lines.contains(&line.as_str()) {
+            lines.push(line);
+        }
+    }
+    lines.iter().flat_map(|line| [line, "\n"]).collect()
 }
 
 #[cfg(test)]
@@ -190,6 +210,7 @@ mod tests {
         let endpoint = EndpointSettings {
             ip_address: "172.18.0.2".into(),
             gateway: "172.18.0.1".into(),
+            global_ipv6_address: "fd00::2".into(),
             ..Default::default()
         };
         let set = EndpointSet {
@@ -198,6 +219,18 @@ mod tests {
         };
         let text = hosts(&request, &set);
         assert!(text.starts_with("127.0.0.1\tlocalhost\n"));
-        assert!(text.ends_with("10.0.0.9\tdb\n172.18.0.2\tweb.example.org web\n"));
+        assert!(text.ends_with(
+            "10.0.0.9\tdb\n172.18.0.2\tweb.example.org web\nfd00::2\tweb.example.org web\n"
+        ));
+    }
+
+    #[test]
+    fn lines_are_replaced_and_the_rest_stays() {
+        let lines = |list: &[&str]| list.iter().map(|l| (*l).to_owned()).collect::<Vec<_>>();
+        let text = "127.0.0.1\tlocalhost\n10.0.0.2\tweb\n1.2.3.4\tmine\n";
+        let both = lines(&["10.0.0.2\tweb", "10.1.0.2\tweb"]);
+        let connected = replace_lines(text, &both[..1], &both);
+        assert_eq!(connected, format!("{text}10.1.0.2\tweb\n"));
+        assert_eq!(replace_lines(&connected, &both, &both[..1]), text);
     }
 }

@@ -1,14 +1,67 @@
-//! IPv4 address management: subnets out of the default pools, addresses out of a subnet.
+//! Address management: subnets out of the default pools, addresses out of subnets, for both families.
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
-/// An IPv4 subnet in canonical form (host bits zero).
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Family {
+    V4,
+    V6,
+}
+
+impl Family {
+    pub const BOTH: [Self; 2] = [Self::V4, Self::V6];
+
+    pub fn of(address: IpAddr) -> Self {
+        match address {
+            IpAddr::V4(_) => Self::V4,
+            IpAddr::V6(_) => Self::V6,
+        }
+    }
+
+    /// Bits of an address.
+    fn width(self) -> u8 {
+        match self {
+            Self::V4 => 32,
+            Self::V6 => 128,
+        }
+    }
+
+    fn address(self, bits: u128) -> IpAddr {
+        match self {
+            Self::V4 => Ipv4Addr::from_bits(bits as u32).into(),
+            Self::V6 => Ipv6Addr::from_bits(bits).into(),
+        }
+    }
+}
+
+impl fmt::Display for Family {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str(match self {
+            Self::V4 => "IPv4",
+            Self::V6 => "IPv6",
+        })
+    }
+}
+
+fn bits(address: IpAddr) -> u128 {
+    match address {
+        IpAddr::V4(address) => u128::from(address.to_bits()),
+        IpAddr::V6(address) => address.to_bits(),
+    }
+}
+
+/// A subnet in canonical form (host bits zero); `address/prefix` where it is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
 pub struct Subnet {
-    base: u32,
+    family: Family,
+    base: u128,
     prefix: u8,
 }
 
@@ -20,62 +73,88 @@ pub enum IpamError {
     Overlap,
     #[error("all predefined address pools have been fully subnetted")]
     PoolsExhausted,
-    #[error("no available IPv4 addresses on this network's address pools: {0}")]
-    NetworkFull(String),
+    #[error("no available {0} addresses on this network's address pools: {1}")]
+    NetworkFull(Family, String),
     #[error("Address already in use")]
     InUse,
     #[error("no configured subnet contains IP address {0}")]
-    OutOfRange(Ipv4Addr),
+    OutOfRange(IpAddr),
 }
 
 impl Subnet {
-    pub const fn new(address: Ipv4Addr, prefix: u8) -> Self {
-        let bits = address.to_bits();
-        let base = if prefix == 0 {
-            0
-        } else {
-            bits & (u32::MAX << (32 - prefix as u32))
+    /// `prefix` in bits; more than the family has counts as all.
+    pub fn new(address: IpAddr, prefix: u8) -> Self {
+        let family = Family::of(address);
+        let prefix = prefix.min(family.width());
+        let subnet = Self {
+            family,
+            base: 0,
+            prefix,
         };
-        Self { base, prefix }
+        Self {
+            base: bits(address) & !subnet.host_mask(),
+            ..subnet
+        }
+    }
+
+    pub fn family(self) -> Family {
+        self.family
     }
 
     pub fn prefix(self) -> u8 {
         self.prefix
     }
 
-    fn last(self) -> u32 {
-        self.base | u32::MAX.checked_shr(u32::from(self.prefix)).unwrap_or(0)
+    fn host_mask(self) -> u128 {
+        let host_bits = u32::from(self.family.width() - self.prefix);
+        1u128.checked_shl(host_bits).unwrap_or(0).wrapping_sub(1)
     }
 
-    pub fn contains(self, address: Ipv4Addr) -> bool {
-        (self.base..=self.last()).contains(&address.to_bits())
+    fn last(self) -> u128 {
+        self.base | self.host_mask()
+    }
+
+    pub fn contains(self, address: IpAddr) -> bool {
+        Family::of(address) == self.family && (self.base..=self.last()).contains(&bits(address))
     }
 
     pub fn overlaps(self, other: Self) -> bool {
-        self.base <= other.last() && other.base <= self.last()
-    }
-
-    pub fn within(self, other: Self) -> bool {
-        other.base <= self.base && self.last() <= other.last()
+        self.family == other.family && self.base <= other.last() && other.base <= self.last()
     }
 
     /// The first host address, Docker's choice of gateway.
-    pub fn first_host(self) -> Ipv4Addr {
-        Ipv4Addr::from_bits(self.base + u32::from(self.prefix < 31))
+    pub fn first_host(self) -> IpAddr {
+        self.family.address(*self.hosts().start())
     }
 
-    /// Addresses that an endpoint may have: neither the network's own nor the broadcast address.
-    fn hosts(self) -> std::ops::RangeInclusive<u32> {
-        match self.prefix {
-            31.. => self.base..=self.last(),
-            _ => self.base + 1..=self.last() - 1,
+    /// Addresses that an endpoint may have: not the network's own (in IPv6 that of its routers, RFC 4291 2.6.1), and in IPv4
+    /// not the broadcast address.
+    fn hosts(self) -> std::ops::RangeInclusive<u128> {
+        match (self.family, self.family.width() - self.prefix) {
+            (_, 0 | 1) => self.base..=self.last(),
+            (Family::V4, _) => self.base + 1..=self.last() - 1,
+            (Family::V6, _) => self.base + 1..=self.last(),
         }
     }
 }
 
 impl fmt::Display for Subnet {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        write!(f, "{}/{}", Ipv4Addr::from_bits(self.base), self.prefix)
+        write!(f, "{}/{}", self.family.address(self.base), self.prefix)
+    }
+}
+
+impl From<Subnet> for String {
+    fn from(subnet: Subnet) -> Self {
+        subnet.to_string()
+    }
+}
+
+impl TryFrom<String> for Subnet {
+    type Error = IpamError;
+
+    fn try_from(text: String) -> Result<Self, IpamError> {
+        text.parse()
     }
 }
 
@@ -85,11 +164,11 @@ impl FromStr for Subnet {
     fn from_str(text: &str) -> Result<Self, IpamError> {
         let bad = || IpamError::BadSubnet(text.to_owned());
         let (address, prefix) = text.split_once('/').ok_or_else(bad)?;
-        let address = address.parse().map_err(|_| bad())?;
+        let address: IpAddr = address.parse().map_err(|_| bad())?;
         let prefix = prefix
             .parse()
             .ok()
-            .filter(|prefix| *prefix <= 32)
+            .filter(|prefix| *prefix <= Family::of(address).width())
             .ok_or_else(bad)?;
         Ok(Self::new(address, prefix))
     }
@@ -97,47 +176,90 @@ impl FromStr for Subnet {
 
 /// Docker's local default pools: 172.17 to 172.31 as /16, then 192.168 in /20 steps.
 fn default_pools() -> impl Iterator<Item = Subnet> {
-    let large = (17..=31).map(|second| Subnet::new(Ipv4Addr::new(172, second, 0, 0), 16));
-    let small = (0..16).map(|step| Subnet::new(Ipv4Addr::new(192, 168, step * 16, 0), 20));
+    let large = (17..=31).map(|second| Subnet::new(Ipv4Addr::new(172, second, 0, 0).into(), 16));
+    let small = (0..16).map(|step| Subnet::new(Ipv4Addr::new(192, 168, step * 16, 0).into(), 20));
     large.chain(small)
 }
 
-/// The first default pool that meets none of the subnets in use.
-pub fn free_subnet(in_use: &[Subnet]) -> Result<Subnet, IpamError> {
-    default_pools()
-        .find(|pool| !in_use.iter().any(|used| used.overlaps(*pool)))
-        .ok_or(IpamError::PoolsExhausted)
+/// This engine's unique local addresses (RFC 4193): `fd` and 40 bits of a digest of its id (those that Docker takes), as a /48 of
+/// 65536 /64s.
+fn local_pools(engine_id: &str) -> impl Iterator<Item = Subnet> {
+    let digest = Sha256::digest(engine_id.as_bytes());
+    let global = digest[3..8]
+        .iter()
+        .fold(0xfd, |bits, byte| bits << 8 | u128::from(*byte));
+    (0..=0xffffu128).map(move |subnet| {
+        let base = global << 80 | subnet << 64;
+        Subnet::new(Ipv6Addr::from_bits(base).into(), 64)
+    })
 }
 
-/// The addresses of one network; the lowest free one is handed out, as Docker does.
+/// The first default pool of the family that meets none of the subnets in use.
+pub fn free_subnet(
+    family: Family,
+    engine_id: &str,
+    in_use: &[Subnet],
+) -> Result<Subnet, IpamError> {
+    let free = |pool: &Subnet| !in_use.iter().any(|used| used.overlaps(*pool));
+    match family {
+        Family::V4 => default_pools().find(free),
+        Family::V6 => local_pools(engine_id).find(free),
+    }
+    .ok_or(IpamError::PoolsExhausted)
+}
+
+/// One subnet of a network, as it is in effect.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Allocation {
+    pub subnet: Subnet,
+    /// Where addresses are chosen from; all of the subnet when not told.
+    #[serde(default)]
+    pub range: Option<Subnet>,
+    #[serde(default)]
+    pub gateway: Option<IpAddr>,
+    /// Addresses that others have.
+    #[serde(default)]
+    pub reserved: Vec<IpAddr>,
+    /// Chosen by the user, who may then choose endpoints' addresses too.
+    #[serde(default)]
+    pub configured: bool,
+}
+
+/// The addresses of one subnet of a network; the lowest free one is handed out, as Docker does.
 #[derive(Clone, Debug)]
-pub struct AddressPool {
+struct AddressPool {
     subnet: Subnet,
     range: Subnet,
-    used: BTreeSet<u32>,
+    gateway: Option<IpAddr>,
+    used: BTreeSet<u128>,
+}
+
+/// What an endpoint gets of a pool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lease {
+    pub address: IpAddr,
+    /// Of the subnet, in bits.
+    pub prefix: u8,
+    pub gateway: Option<IpAddr>,
 }
 
 impl AddressPool {
-    pub fn new(subnet: Subnet, range: Option<Subnet>, gateway: Ipv4Addr) -> Self {
-        let used = BTreeSet::from([gateway.to_bits()]);
+    fn new(allocation: &Allocation) -> Self {
+        let taken = allocation.gateway.iter().chain(&allocation.reserved);
         Self {
-            subnet,
-            range: range.unwrap_or(subnet),
-            used,
+            subnet: allocation.subnet,
+            range: allocation.range.unwrap_or(allocation.subnet),
+            gateway: allocation.gateway,
+            used: taken.map(|address| bits(*address)).collect(),
         }
     }
 
-    /// Marks an address as taken, whether or not it was.
-    pub fn mark(&mut self, address: Ipv4Addr) {
-        self.used.insert(address.to_bits());
-    }
-
-    pub fn take(&mut self, wanted: Option<Ipv4Addr>) -> Result<Ipv4Addr, IpamError> {
+    fn take(&mut self, wanted: Option<IpAddr>) -> Result<IpAddr, IpamError> {
         if let Some(address) = wanted {
             if !self.subnet.contains(address) {
                 return Err(IpamError::OutOfRange(address));
             }
-            if !self.used.insert(address.to_bits()) {
+            if !self.used.insert(bits(address)) {
                 return Err(IpamError::InUse);
             }
             return Ok(address);
@@ -147,13 +269,64 @@ impl AddressPool {
         let last = self.range.last().min(*hosts.end());
         let free = (first..=last)
             .find(|bits| !self.used.contains(bits))
-            .ok_or_else(|| IpamError::NetworkFull(self.subnet.to_string()))?;
+            .ok_or_else(|| IpamError::NetworkFull(self.subnet.family, self.subnet.to_string()))?;
         self.used.insert(free);
-        Ok(Ipv4Addr::from_bits(free))
+        Ok(self.subnet.family.address(free))
+    }
+}
+
+/// All subnets of one network.
+#[derive(Clone, Debug, Default)]
+pub struct Pools(Vec<AddressPool>);
+
+impl Pools {
+    pub fn new(allocations: &[Allocation]) -> Self {
+        Self(allocations.iter().map(AddressPool::new).collect())
     }
 
-    pub fn release(&mut self, address: Ipv4Addr) {
-        self.used.remove(&address.to_bits());
+    fn of(&mut self, family: Family) -> impl Iterator<Item = &mut AddressPool> {
+        self.0
+            .iter_mut()
+            .filter(move |pool| pool.subnet.family == family)
+    }
+
+    /// Marks an address as taken, whether or not it was.
+    pub fn mark(&mut self, address: IpAddr) {
+        for pool in self.of(Family::of(address)) {
+            if pool.subnet.contains(address) {
+                pool.used.insert(bits(address));
+            }
+        }
+    }
+
+    pub fn release(&mut self, address: IpAddr) {
+        for pool in self.of(Family::of(address)) {
+            pool.used.remove(&bits(address));
+        }
+    }
+
+    /// An address of the family, from the first subnet that has it; nothing when the network has no such subnet.
+    pub fn take(
+        &mut self,
+        family: Family,
+        wanted: Option<IpAddr>,
+    ) -> Result<Option<Lease>, IpamError> {
+        let mut failed = None;
+        for pool in self.of(family) {
+            match pool.take(wanted) {
+                Ok(address) => {
+                    return Ok(Some(Lease {
+                        address,
+                        prefix: pool.subnet.prefix,
+                        gateway: pool.gateway,
+                    }));
+                }
+                // In use is the last word: no other subnet has that address.
+                Err(IpamError::InUse) => return Err(IpamError::InUse),
+                Err(error) => failed = failed.or(Some(error)),
+            }
+        }
+        failed.map_or(Ok(None), Err)
     }
 }
 
@@ -165,66 +338,143 @@ mod tests {
         text.parse().unwrap()
     }
 
+    fn ip(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    fn pool(text: &str, range: Option<&str>, gateway: Option<&str>) -> Allocation {
+        Allocation {
+            subnet: subnet(text),
+            range: range.map(subnet),
+            gateway: gateway.map(ip),
+            reserved: Vec::new(),
+            configured: true,
+        }
+    }
+
     #[test]
     fn subnets_parse_and_print_canonically() {
         for (text, canonical) in [
             ("10.1.2.3/24", "10.1.2.0/24"),
             ("0.0.0.0/0", "0.0.0.0/0"),
             ("1.2.3.4/32", "1.2.3.4/32"),
+            ("fd00:0:0:1::5/64", "fd00:0:0:1::/64"),
+            ("::/0", "::/0"),
+            ("2001:DB8::1/128", "2001:db8::1/128"),
         ] {
             assert_eq!(subnet(text).to_string(), canonical);
         }
-        for bad in ["10.0.0.0", "10.0.0.0/33", "a/8", "", "10.0.0/8"] {
+        for bad in [
+            "10.0.0.0",
+            "10.0.0.0/33",
+            "a/8",
+            "",
+            "10.0.0/8",
+            "fd00::/129",
+            "fd00::",
+        ] {
             assert!(bad.parse::<Subnet>().is_err(), "{bad}");
         }
     }
 
     #[test]
+    fn families_never_meet() {
+        assert!(!subnet("::/0").overlaps(subnet("0.0.0.0/0")));
+        assert!(!subnet("::/0").contains(ip("10.0.0.1")));
+        assert!(subnet("fd00::/8").overlaps(subnet("fd12::/64")));
+        assert!(subnet("fd00::/64").contains(ip("fd00::ffff:ffff:ffff:ffff")));
+        assert!(!subnet("fd00::/64").contains(ip("fd00:0:0:1::")));
+    }
+
+    #[test]
     fn pools_skip_what_is_in_use() {
+        let free = |used: &[Subnet]| free_subnet(Family::V4, "id", used);
         for (used, expected) in [
             (vec![], "172.17.0.0/16"),
             (vec!["172.17.0.0/16"], "172.18.0.0/16"),
             (vec!["172.16.0.0/12"], "192.168.0.0/20"),
             (vec!["172.17.0.0/16", "172.18.5.0/24"], "172.19.0.0/16"),
+            (vec!["::/0"], "172.17.0.0/16"),
         ] {
             let used: Vec<_> = used.into_iter().map(subnet).collect();
-            assert_eq!(free_subnet(&used).unwrap().to_string(), expected);
+            assert_eq!(free(&used).unwrap().to_string(), expected);
         }
-        assert_eq!(
-            free_subnet(&[subnet("0.0.0.0/0")]),
-            Err(IpamError::PoolsExhausted)
-        );
+        assert_eq!(free(&[subnet("0.0.0.0/0")]), Err(IpamError::PoolsExhausted));
+    }
+
+    #[test]
+    fn local_pools_are_the_engines_own() {
+        let free = |id, used: &[Subnet]| free_subnet(Family::V6, id, used).unwrap();
+        // As Docker's engine of this id was seen to choose.
+        let id = "4ffad558-5a47-4a8e-b07f-6c86be5e99c1";
+        let first = free(id, &[]);
+        assert_eq!(first.to_string(), "fd4a:6a98:d803::/64");
+        assert_eq!(free(id, &[first]).to_string(), "fd4a:6a98:d803:1::/64");
+        assert_ne!(first, free("another", &[]));
     }
 
     #[test]
     fn addresses_are_unique_and_bounded() {
-        let mut pool = AddressPool::new(subnet("10.0.0.0/29"), None, Ipv4Addr::new(10, 0, 0, 1));
+        let mut pools = Pools::new(&[pool("10.0.0.0/29", None, Some("10.0.0.1"))]);
+        let take = |pools: &mut Pools| pools.take(Family::V4, None);
         let all: Vec<_> = (0..5)
-            .map(|_| pool.take(None).unwrap().octets()[3])
+            .map(|_| take(&mut pools).unwrap().unwrap().address.to_string())
             .collect();
-        assert_eq!(all, [2, 3, 4, 5, 6]);
+        let expected = [2, 3, 4, 5, 6].map(|last| format!("10.0.0.{last}"));
+        assert_eq!(all, expected);
         assert_eq!(
-            pool.take(None),
-            Err(IpamError::NetworkFull("10.0.0.0/29".into()))
+            take(&mut pools),
+            Err(IpamError::NetworkFull(Family::V4, "10.0.0.0/29".into()))
         );
-        pool.release(Ipv4Addr::new(10, 0, 0, 4));
-        assert_eq!(pool.take(None).unwrap(), Ipv4Addr::new(10, 0, 0, 4));
+        pools.release(ip("10.0.0.4"));
+        assert_eq!(take(&mut pools).unwrap().unwrap().address, ip("10.0.0.4"));
+        assert_eq!(pools.take(Family::V6, None), Ok(None));
+    }
+
+    #[test]
+    fn ipv6_addresses_begin_after_the_gateway() {
+        let mut pools = Pools::new(&[pool("fd00:1::/64", None, Some("fd00:1::1"))]);
+        let lease = pools.take(Family::V6, None).unwrap().unwrap();
+        assert_eq!(
+            (lease.address, lease.prefix, lease.gateway),
+            (ip("fd00:1::2"), 64, Some(ip("fd00:1::1")))
+        );
+        // The whole space of a subnet can be had, far away addresses too.
+        let far = ip("fd00:1::ffff:ffff:ffff:ffff");
+        let lease = pools.take(Family::V6, Some(far)).unwrap().unwrap();
+        assert_eq!(lease.address, far);
+        assert_eq!(subnet("fd00::/127").first_host(), ip("fd00::"));
+        assert_eq!(subnet("fd00::/64").first_host(), ip("fd00::1"));
     }
 
     #[test]
     fn wanted_addresses_and_ranges_are_honoured() {
-        let gateway = Ipv4Addr::new(10, 0, 0, 1);
-        let range = Some(subnet("10.0.0.128/25"));
-        let mut pool = AddressPool::new(subnet("10.0.0.0/24"), range, gateway);
-        assert_eq!(pool.take(None).unwrap(), Ipv4Addr::new(10, 0, 0, 128));
-        let wanted = Ipv4Addr::new(10, 0, 0, 7);
-        assert_eq!(pool.take(Some(wanted)).unwrap(), wanted);
-        assert_eq!(pool.take(Some(wanted)), Err(IpamError::InUse));
-        assert_eq!(pool.take(Some(gateway)), Err(IpamError::InUse));
-        let outside = Ipv4Addr::new(10, 1, 0, 7);
+        let mut pools = Pools::new(&[pool("10.0.0.0/24", Some("10.0.0.128/25"), Some("10.0.0.1"))]);
+        let mut take = |wanted: Option<&str>| {
+            let lease = pools.take(Family::V4, wanted.map(ip))?;
+            Ok(lease.unwrap().address)
+        };
+        assert_eq!(take(None), Ok(ip("10.0.0.128")));
+        assert_eq!(take(Some("10.0.0.7")), Ok(ip("10.0.0.7")));
+        assert_eq!(take(Some("10.0.0.7")), Err(IpamError::InUse));
+        assert_eq!(take(Some("10.0.0.1")), Err(IpamError::InUse));
         assert_eq!(
-            pool.take(Some(outside)),
-            Err(IpamError::OutOfRange(outside))
+            take(Some("10.1.0.7")),
+            Err(IpamError::OutOfRange(ip("10.1.0.7")))
         );
+    }
+
+    #[test]
+    fn a_second_subnet_is_used_when_the_first_is_full() {
+        let mut pools = Pools::new(&[
+            pool("10.0.0.0/30", None, Some("10.0.0.1")),
+            pool("10.0.1.0/24", None, Some("10.0.1.1")),
+        ]);
+        let mut take = |wanted| pools.take(Family::V4, wanted).unwrap().unwrap();
+        assert_eq!(take(None).address, ip("10.0.0.2"));
+        let other = take(None);
+        assert_eq!(other.address, ip("10.0.1.2"));
+        assert_eq!(other.gateway, Some(ip("10.0.1.1")));
+        assert_eq!(take(Some(ip("10.0.1.9"))).address, ip("10.0.1.9"));
     }
 }

@@ -10,15 +10,20 @@ mod definitions;
 mod dns;
 mod dns_message;
 mod driver;
+mod endpoint_check;
 mod files;
 mod ipam;
+mod ipam_config;
 mod link;
+mod link_sysctl;
 mod model;
 mod netlink;
 mod netns;
 mod nft;
+mod parent;
 mod ports;
 mod publish;
+mod routes;
 mod store;
 
 use std::collections::{BTreeMap, HashMap};
@@ -41,7 +46,7 @@ pub use model::{
 pub(crate) use store::write_durably;
 
 use driver::Kernel;
-use ipam::AddressPool;
+use ipam::Pools;
 use model::Sandbox;
 use ports::Reservation;
 use store::Store;
@@ -54,6 +59,8 @@ pub struct Networks {
 
 struct Inner {
     config: Arc<Config>,
+    /// The digest of it chooses this engine's own IPv6 addresses.
+    engine_id: String,
     events: Events,
     store: Store,
     kernel: Kernel,
@@ -64,7 +71,7 @@ struct Inner {
 #[derive(Default)]
 struct State {
     networks: BTreeMap<String, Network>,
-    pools: HashMap<String, AddressPool>,
+    pools: HashMap<String, Pools>,
     sandboxes: HashMap<String, Sandbox>,
     /// Ports of the guest held for publications, by their key.
     reservations: HashMap<String, Reservation>,
@@ -87,6 +94,7 @@ impl Networks {
         state.sandboxes = store.load_sandboxes()?;
         let inner = Inner {
             config: parts.config.clone(),
+            engine_id: parts.engine_id.clone(),
             events: parts.events.clone(),
             store,
             kernel: Kernel::default(),
@@ -204,6 +212,29 @@ impl Networks {
             request,
             wanted.iter().any(|(network, _)| network.has_name_service()),
         )
+    }
+
+    /// Checks what a container that is to be created says of its ends; 400 in Docker's words.
+    pub fn check_endpoints(&self, endpoints: &BTreeMap<String, EndpointSettings>) -> ApiResult<()> {
+        for (name, settings) in endpoints {
+            let network = self.find(name).ok();
+            endpoint_check::check(name, network.as_ref(), settings).map_err(|wrong| {
+                ApiError::bad_request(format!("invalid config for network {name}: {wrong}"))
+            })?;
+        }
+        Ok(())
+    }
+
+    /// `/etc/hosts` of a running container after its networks have changed; what others wrote into it stays.
+    pub fn updated_hosts(
+        &self,
+        text: &str,
+        request: &ContainerNetworkRequest,
+        before: &EndpointSet,
+        after: &EndpointSet,
+    ) -> String {
+        let lines = |set| files::own_lines(request, set);
+        files::replace_lines(text, &lines(before), &lines(after))
     }
 
     /// `/etc/hosts` for a container that has been attached.

@@ -1,12 +1,12 @@
 //! Networks and endpoints as the Docker API writes them and as they are kept.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::ipam::Subnet;
+use super::ipam::{Allocation, Family, Lease, Subnet};
 
 pub type Labels = BTreeMap<String, String>;
 /// `80/tcp` → where it is published; `null` for a port that is exposed only.
@@ -141,6 +141,21 @@ pub struct IpamConfig {
     pub auxiliary_addresses: BTreeMap<String, String>,
 }
 
+impl IpamConfig {
+    /// What it asks for; nothing when its subnet is none. The gateway stays open when it is not told.
+    pub fn allocation(&self) -> Option<Allocation> {
+        let address = |text: &str| text.split('/').next()?.parse().ok();
+        let reserved = self.auxiliary_addresses.values();
+        Some(Allocation {
+            subnet: self.subnet.parse().ok()?,
+            range: self.ip_range.parse().ok(),
+            gateway: address(&self.gateway),
+            reserved: reserved.filter_map(|text| address(text)).collect(),
+            configured: true,
+        })
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct Ipam {
@@ -180,6 +195,9 @@ pub struct Network {
     pub ingress: bool,
     pub options: BTreeMap<String, String>,
     pub labels: Labels,
+    /// The subnets in effect, which inspect does not show.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub allocated: Vec<Allocation>,
 }
 
 const BRIDGE_NAME: &str = "com.docker.network.bridge.name";
@@ -187,11 +205,20 @@ pub(super) const MASQUERADE: &str = "com.docker.network.bridge.enable_ip_masquer
 pub(super) const ICC: &str = "com.docker.network.bridge.enable_icc";
 pub(super) const HOST_BINDING: &str = "com.docker.network.bridge.host_binding_ipv4";
 pub(super) const MTU: &str = "com.docker.network.driver.mtu";
+pub(super) const GATEWAY_MODE_IPV4: &str = "com.docker.network.bridge.gateway_mode_ipv4";
+pub(super) const GATEWAY_MODE_IPV6: &str = "com.docker.network.bridge.gateway_mode_ipv6";
+pub(super) const ENABLE_IPV4: &str = "com.docker.network.enable_ipv4";
+pub(super) const ENABLE_IPV6: &str = "com.docker.network.enable_ipv6";
 const DEFAULT_BRIDGE: &str = "com.docker.network.bridge.default_bridge";
 
 impl Network {
     pub fn is_bridge(&self) -> bool {
         self.driver == "bridge"
+    }
+
+    /// Whether containers get a link and addresses of their own here: all but `host` and `none`.
+    pub fn has_endpoints(&self) -> bool {
+        matches!(self.driver.as_str(), "bridge" | "macvlan" | "ipvlan")
     }
 
     /// `bridge`, `host` and `none`, which exist always.
@@ -208,7 +235,7 @@ impl Network {
 
     /// Docker's default bridge has no name service.
     pub fn has_name_service(&self) -> bool {
-        self.is_bridge() && self.name != "bridge"
+        self.has_endpoints() && self.name != "bridge"
     }
 
     pub fn bridge_name(&self) -> String {
@@ -243,29 +270,24 @@ impl Network {
             .filter(|ip| !ip.is_empty())
     }
 
-    fn first_config(&self) -> Option<&IpamConfig> {
-        self.ipam.config.as_ref()?.first()
+    /// Fills in [`Self::allocated`] of a network that was kept before there was such a thing.
+    pub fn allocate_from_config(&mut self) {
+        if !self.allocated.is_empty() {
+            return;
+        }
+        let configs = self.ipam.config.iter().flatten();
+        self.allocated = configs.filter_map(IpamConfig::allocation).collect();
     }
 
-    pub fn subnet(&self) -> Option<Subnet> {
-        self.first_config()?.subnet.parse().ok()
+    pub fn subnets(&self) -> impl Iterator<Item = Subnet> {
+        self.allocated.iter().map(|allocation| allocation.subnet)
     }
 
-    pub fn ip_range(&self) -> Option<Subnet> {
-        self.first_config()?.ip_range.parse().ok()
-    }
-
-    pub fn gateway(&self) -> Option<Ipv4Addr> {
-        let config = self.first_config()?;
-        config.gateway.split('/').next()?.parse().ok()
-    }
-
-    pub fn auxiliary_addresses(&self) -> Vec<Ipv4Addr> {
-        self.first_config()
-            .into_iter()
-            .flat_map(|config| config.auxiliary_addresses.values())
-            .filter_map(|address| address.parse().ok())
-            .collect()
+    /// The gateway's address and its prefix length in bits, of the first subnet of the family.
+    pub fn gateway(&self, family: Family) -> Option<(IpAddr, u8)> {
+        let mut all = self.allocated.iter();
+        let first = all.find(|allocation| allocation.subnet.family() == family)?;
+        Some((first.gateway?, first.subnet.prefix()))
     }
 
     /// Docker's options of the default bridge.
@@ -284,19 +306,39 @@ impl Network {
 }
 
 /// An endpoint as the daemon keeps it for as long as its container runs.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Endpoint {
     pub network_id: String,
     pub endpoint_id: String,
     pub host_link: String,
     pub guest_link: String,
-    pub address: Option<Ipv4Addr>,
-    pub prefix: u8,
-    pub gateway: Option<Ipv4Addr>,
+    /// Without a gateway where the network leads nowhere else.
+    pub v4: Option<Lease>,
+    pub v6: Option<Lease>,
+    /// All addresses are behind the link, without a gateway.
+    pub routed: bool,
+    /// Empty where the link has its parent's.
     pub mac: String,
     /// Container name, short id, aliases, host name: what the name service answers to.
     pub names: Vec<String>,
     pub asked: EndpointSettings,
+}
+
+impl Endpoint {
+    pub fn lease(&self, family: Family) -> Option<Lease> {
+        match family {
+            Family::V4 => self.v4,
+            Family::V6 => self.v6,
+        }
+    }
+
+    pub fn addresses(&self) -> impl Iterator<Item = IpAddr> {
+        self.v4
+            .into_iter()
+            .chain(self.v6)
+            .map(|lease| lease.address)
+    }
 }
 
 /// A port that is published now.
@@ -312,7 +354,8 @@ pub struct PublishedPort {
     pub host_port: u16,
     /// As the user wrote it; the host is asked for this again after a restart.
     pub asked_host_ip: String,
-    pub target: Ipv4Addr,
+    /// The container's address that connections from the host go to.
+    pub target: IpAddr,
 }
 
 /// What a running container has of the network; kept on tmpfs, for it ends with the boot.

@@ -3,12 +3,16 @@
 //! Rules never change while containers come and go; a bridge or a published port is a set element.
 //! The whole table is (re)built in a single transaction, so after a crash of any kind it is whole.
 //!
+//! The table is of the family `inet`: one rule for IPv4 and IPv6 alike wherever no address is looked at.
+//!
 //! ```text
 //! raw (prerouting, -300):  iifname @bridges, ip daddr 127.0.0.0/8     drop
 //! pre (prerouting, dstnat) / out (output, dstnat):
 //!                          fib daddr type local                      → jump ports
-//! ports:                   ip daddr . l4proto . dport @ports_addr     dnat
-//!                          l4proto . dport @ports_any                 dnat
+//! ports:                   ip daddr . l4proto . dport @ports_addr     dnat ip
+//!                          ipv4, l4proto . dport @ports_any           dnat ip
+//!                          ip6 daddr . l4proto . dport @ports6_addr   dnat ip6
+//!                          ipv6, l4proto . dport @ports6_any          dnat ip6
 //! fwd (forward, 0):        ct state established,related              accept
 //!                          ct status dnat                            accept
 //!                          iifname . oifname @pairs                  accept
@@ -20,8 +24,9 @@
 //!                          iifname @masq, oifname @bridges, ct status dnat         masquerade
 //! ```
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
+use super::ipam::Family;
 use super::netlink::{Message, NLM_F_APPEND, NLM_F_CREATE, NetlinkError, Socket};
 
 const TABLE: &str = "longshore";
@@ -49,6 +54,7 @@ const CMP_EQ: u32 = 0;
 const CMP_NEQ: u32 = 1;
 const META_IIFNAME: u32 = 6;
 const META_OIFNAME: u32 = 7;
+const META_NFPROTO: u32 = 15;
 const META_L4PROTO: u32 = 16;
 const CT_STATE: u32 = 0;
 const CT_STATUS: u32 = 2;
@@ -57,7 +63,9 @@ const IPS_DST_NAT: u32 = 1 << 5;
 const FIB_RESULT_ADDRTYPE: u32 = 3;
 const FIB_F_DADDR: u32 = 2;
 const RTN_LOCAL: u32 = 2;
-const NFPROTO_IPV4: u32 = 2;
+/// Of an IPv4 header.
+const SOURCE: u32 = 12;
+const DESTINATION: u32 = 16;
 const IFNAMSIZ: usize = 16;
 
 /// Sets of bridge names.
@@ -96,11 +104,61 @@ pub struct BridgeRules<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Forward {
     pub protocol: u8,
-    /// `0.0.0.0` stands for every address of the guest.
-    pub host_ip: Ipv4Addr,
+    /// `0.0.0.0` or `::` stands for every address of the guest; of the same family as the container's.
+    pub host_ip: IpAddr,
     pub host_port: u16,
-    pub container_ip: Ipv4Addr,
+    pub container_ip: IpAddr,
     pub container_port: u16,
+}
+
+/// The maps of published ports of one family, and where its header has the destination.
+struct PortMap {
+    family: Family,
+    any: &'static str,
+    one: &'static str,
+    /// nft's number of the address's type.
+    address_type: u32,
+    /// In bytes.
+    address_len: u32,
+    /// Offset in the header, in bytes.
+    destination: u32,
+}
+
+impl PortMap {
+    fn of(family: Family) -> Self {
+        match family {
+            Family::V4 => Self {
+                family,
+                any: "ports_any",
+                one: "ports_addr",
+                address_type: 7,
+                address_len: 4,
+                destination: DESTINATION,
+            },
+            Family::V6 => Self {
+                family,
+                any: "ports6_any",
+                one: "ports6_addr",
+                address_type: 8,
+                address_len: 16,
+                destination: 24,
+            },
+        }
+    }
+
+    fn nfproto(&self) -> i32 {
+        match self.family {
+            Family::V4 => libc::NFPROTO_IPV4,
+            Family::V6 => libc::NFPROTO_IPV6,
+        }
+    }
+}
+
+fn octets(address: IpAddr) -> Vec<u8> {
+    match address {
+        IpAddr::V4(address) => address.octets().to_vec(),
+        IpAddr::V6(address) => address.octets().to_vec(),
+    }
 }
 
 /// An nf_tables transaction.
@@ -131,7 +189,7 @@ impl Batch {
     }
 
     fn push(&mut self, what: &'static str, kind: u16, flags: u16, fill: impl FnOnce(&mut Message)) {
-        let mut message = Message::new(SUBSYSTEM | kind, flags, &nfgen(libc::NFPROTO_IPV4, 0));
+        let mut message = Message::new(SUBSYSTEM | kind, flags, &nfgen(libc::NFPROTO_INET, 0));
         fill(&mut message);
         self.parts.push((what, message, true));
     }
@@ -151,10 +209,14 @@ impl Batch {
             self.set(set.name(), IFNAMSIZ, 41, None);
         }
         self.set("pairs", IFNAMSIZ * 2, (41 << 6) | 41, None);
-        // ipv4_addr (7), inet_proto (12), inet_service (13); data is ipv4_addr . inet_service.
-        let target = Some((8, (7 << 6) | 13));
-        self.set("ports_any", 8, (12 << 6) | 13, target);
-        self.set("ports_addr", 12, (7 << 12) | (12 << 6) | 13, target);
+        for family in Family::BOTH {
+            let map = PortMap::of(family);
+            // The address's type, inet_proto (12), inet_service (13); data is address . inet_service.
+            let data = Some((map.address_len + 4, (map.address_type << 6) | 13));
+            self.set(map.any, 8, (12 << 6) | 13, data);
+            let key = (map.address_type << 12) | (12 << 6) | 13;
+            self.set(map.one, map.address_len as usize + 8, key, data);
+        }
         self.chain("raw", Some(("filter", libc::NF_INET_PRE_ROUTING, -300)));
         self.chain("pre", Some(("nat", libc::NF_INET_PRE_ROUTING, -100)));
         self.chain("out", Some(("nat", libc::NF_INET_LOCAL_OUT, -100)));
@@ -168,7 +230,7 @@ impl Batch {
     fn rules(&mut self) {
         self.rule("raw", |r| {
             r.in_set(META_IIFNAME, "bridges", false);
-            r.address(16, 127, CMP_EQ);
+            r.ipv4_loopback(DESTINATION);
             r.verdict(NF_DROP, None);
         });
         for chain in ["pre", "out"] {
@@ -177,19 +239,9 @@ impl Batch {
                 r.verdict(NFT_JUMP, Some("ports"));
             });
         }
-        self.rule("ports", |r| {
-            r.payload_network(16, 4, REG);
-            r.meta(META_L4PROTO, REG + 1);
-            r.payload_transport(2, 2, REG + 2);
-            r.map("ports_addr", REG, REG);
-            r.dnat(REG, REG + 1);
-        });
-        self.rule("ports", |r| {
-            r.meta(META_L4PROTO, REG);
-            r.payload_transport(2, 2, REG + 1);
-            r.map("ports_any", REG, REG);
-            r.dnat(REG, REG + 1);
-        });
+        for family in Family::BOTH {
+            self.port_rules(&PortMap::of(family));
+        }
         self.rule("fwd", |r| {
             r.ct_bits(CT_STATE, CT_ESTABLISHED_OR_RELATED);
             r.verdict(NF_ACCEPT, None);
@@ -220,7 +272,7 @@ impl Batch {
         self.rule("post", |r| {
             r.in_set(META_OIFNAME, "bridges", false);
             r.ct_bits(CT_STATUS, IPS_DST_NAT);
-            r.address(12, 127, CMP_EQ);
+            r.ipv4_loopback(SOURCE);
             r.masquerade();
         });
         self.rule("post", |r| {
@@ -228,6 +280,25 @@ impl Batch {
             r.in_set(META_OIFNAME, "bridges", false);
             r.ct_bits(CT_STATUS, IPS_DST_NAT);
             r.masquerade();
+        });
+    }
+
+    fn port_rules(&mut self, map: &PortMap) {
+        let words = map.address_len / 4;
+        self.rule("ports", |r| {
+            r.of_family(map);
+            r.payload_network(map.destination, map.address_len, REG);
+            r.meta(META_L4PROTO, REG + words);
+            r.payload_transport(2, 2, REG + words + 1);
+            r.map(map.one, REG, REG);
+            r.dnat(map, REG, REG + words);
+        });
+        self.rule("ports", |r| {
+            r.of_family(map);
+            r.meta(META_L4PROTO, REG);
+            r.payload_transport(2, 2, REG + 1);
+            r.map(map.any, REG, REG);
+            r.dnat(map, REG, REG + words);
         });
     }
 
@@ -263,20 +334,21 @@ impl Batch {
     }
 
     fn change_forward(&mut self, kind: u16, forward: &Forward, with_data: bool) -> &mut Self {
-        let mut key = Vec::with_capacity(12);
+        let mut key = Vec::with_capacity(24);
         let any = forward.host_ip.is_unspecified();
         if !any {
-            key.extend_from_slice(&forward.host_ip.octets());
+            key.extend_from_slice(&octets(forward.host_ip));
         }
         // Concatenations fill whole registers: one byte or two, then zeroes.
         key.extend_from_slice(&[forward.protocol, 0, 0, 0]);
         key.extend_from_slice(&forward.host_port.to_be_bytes());
         key.extend_from_slice(&[0, 0]);
-        let mut data = forward.container_ip.octets().to_vec();
+        let mut data = octets(forward.container_ip);
         data.extend_from_slice(&forward.container_port.to_be_bytes());
         data.extend_from_slice(&[0, 0]);
-        let map = if any { "ports_any" } else { "ports_addr" };
-        self.element(kind, map, &key, with_data.then_some(&data));
+        let map = PortMap::of(Family::of(forward.container_ip));
+        let name = if any { map.any } else { map.one };
+        self.element(kind, name, &key, with_data.then_some(&data));
         self
     }
 
@@ -421,10 +493,16 @@ impl Expressions<'_> {
         });
     }
 
-    /// Compares the first octet of an address in the IPv4 header.
-    fn address(&mut self, offset: u32, first_octet: u8, operation: u32) {
+    fn of_family(&mut self, map: &PortMap) {
+        self.meta(META_NFPROTO, REG);
+        self.compare(REG, CMP_EQ, &[map.nfproto() as u8]);
+    }
+
+    /// An IPv4 packet whose address at `offset` is in 127.0.0.0/8.
+    fn ipv4_loopback(&mut self, offset: u32) {
+        self.of_family(&PortMap::of(Family::V4));
         self.payload_network(offset, 1, REG);
-        self.compare(REG, operation, &[first_octet]);
+        self.compare(REG, CMP_EQ, &[127]);
     }
 
     /// True when any of `bits` is set.
@@ -453,10 +531,10 @@ impl Expressions<'_> {
         self.compare(REG, CMP_EQ, &RTN_LOCAL.to_ne_bytes());
     }
 
-    fn dnat(&mut self, address: u32, port: u32) {
+    fn dnat(&mut self, map: &PortMap, address: u32, port: u32) {
         self.expression("nat", |m| {
             m.be32(1, 1)
-                .be32(2, NFPROTO_IPV4)
+                .be32(2, map.nfproto() as u32)
                 .be32(3, address)
                 .be32(5, port);
         });
@@ -500,13 +578,44 @@ mod tests {
         )
     }
 
+    fn ip(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn ipv6_ports_have_maps_of_their_own() {
+        let forward = Forward {
+            protocol: 17,
+            host_ip: ip("::"),
+            host_port: 53,
+            container_ip: ip("fd00:1::2"),
+            container_port: 5353,
+        };
+        let mut batch = Batch::new();
+        batch.add_forward(&forward);
+        let (set, key, data) = element_of(&batch);
+        assert_eq!(set, "ports6_any");
+        assert_eq!(key, [17, 0, 0, 0, 0, 53, 0, 0]);
+        let mut expected = octets(ip("fd00:1::2"));
+        expected.extend([0x14, 0xe9, 0, 0]);
+        assert_eq!(data.unwrap(), expected);
+
+        let mut batch = Batch::new();
+        batch.add_forward(&Forward {
+            host_ip: ip("fd00:2::1"),
+            ..forward
+        });
+        let (set, key, _) = element_of(&batch);
+        assert_eq!((set.as_str(), key.len()), ("ports6_addr", 24));
+    }
+
     #[test]
     fn published_ports_become_map_elements() {
         let forward = Forward {
             protocol: 6,
-            host_ip: Ipv4Addr::UNSPECIFIED,
+            host_ip: ip("0.0.0.0"),
             host_port: 8080,
-            container_ip: Ipv4Addr::new(172, 17, 0, 2),
+            container_ip: ip("172.17.0.2"),
             container_port: 80,
         };
         let mut batch = Batch::new();
@@ -518,7 +627,7 @@ mod tests {
 
         let mut batch = Batch::new();
         batch.remove_forward(&Forward {
-            host_ip: Ipv4Addr::LOCALHOST,
+            host_ip: ip("127.0.0.1"),
             ..forward
         });
         let (set, key, data) = element_of(&batch);

@@ -2,11 +2,13 @@
 
 use std::collections::BTreeSet;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::os::fd::{AsRawFd, OwnedFd};
 
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrStorage, bind, socket};
+use nix::sys::socket::{
+    AddressFamily, SockFlag, SockType, SockaddrStorage, bind, setsockopt, socket, sockopt,
+};
 
 use super::model::PortMap;
 use crate::error::{ApiError, ApiResult};
@@ -99,15 +101,24 @@ pub fn protocol_number(protocol: &str) -> u8 {
     }
 }
 
-/// The address to match inside the guest; `None` where the guest has no part in it (IPv6).
-pub fn guest_address(host_ip: &str) -> Option<Ipv4Addr> {
-    match host_ip {
-        "" => Some(Ipv4Addr::UNSPECIFIED),
-        text => match text.parse().ok()? {
-            IpAddr::V4(address) => Some(address),
-            IpAddr::V6(_) => None,
-        },
+/// An address as users write it, brackets or none.
+pub fn parse_host_ip(text: &str) -> Option<IpAddr> {
+    let text = text.strip_prefix('[').unwrap_or(text);
+    text.strip_suffix(']').unwrap_or(text).parse().ok()
+}
+
+/// The address to match inside the guest for connections that are to reach `target`; `None` where the guest has no part in it: a host
+/// address of the other family, and IPv6's loopback, which the kernel does not let leave it.
+pub fn guest_address(host_ip: &str, target: IpAddr) -> Option<IpAddr> {
+    let any: IpAddr = match target {
+        IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    if host_ip.is_empty() {
+        return Some(any);
     }
+    parse_host_ip(host_ip)
+        .filter(|ip| ip.is_ipv4() == target.is_ipv4() && !(ip.is_ipv6() && ip.is_loopback()))
 }
 
 /// Holds a port of the guest, so that nothing else there can listen on it while it is forwarded.
@@ -116,13 +127,20 @@ pub struct Reservation(
     #[expect(dead_code, reason = "closing it is what ends the reservation")] OwnedFd,
 );
 
-pub fn reserve(protocol: &str, address: Ipv4Addr, port: u16) -> io::Result<Option<Reservation>> {
+pub fn reserve(protocol: &str, address: IpAddr, port: u16) -> io::Result<Option<Reservation>> {
     let kind = match protocol {
         "tcp" => SockType::Stream,
         "udp" => SockType::Datagram,
         _ => return Ok(None),
     };
-    let fd = socket(AddressFamily::Inet, kind, SockFlag::SOCK_CLOEXEC, None)?;
+    let family = match address {
+        IpAddr::V4(_) => AddressFamily::Inet,
+        IpAddr::V6(_) => AddressFamily::Inet6,
+    };
+    let fd = socket(family, kind, SockFlag::SOCK_CLOEXEC, None)?;
+    if address.is_ipv6() {
+        setsockopt(&fd, sockopt::Ipv6V6Only, &true)?;
+    }
     let to = SockaddrStorage::from(SocketAddr::from((address, port)));
     match bind(fd.as_raw_fd(), &to) {
         Ok(()) => Ok(Some(Reservation(fd))),
@@ -191,11 +209,30 @@ mod tests {
     }
 
     #[test]
+    fn the_guest_has_no_part_in_the_other_family() {
+        let v4: IpAddr = [172, 17, 0, 2].into();
+        let v6: IpAddr = "fd00::2".parse().unwrap();
+        let shown = |host_ip, target| guest_address(host_ip, target).map(|ip| ip.to_string());
+        for (host_ip, of_v4, of_v6) in [
+            ("", Some("0.0.0.0"), Some("::")),
+            ("127.0.0.1", Some("127.0.0.1"), None),
+            ("[::]", None, Some("::")),
+            ("fd00::1", None, Some("fd00::1")),
+            ("::1", None, None),
+            ("nonsense", None, None),
+        ] {
+            assert_eq!(shown(host_ip, v4).as_deref(), of_v4, "{host_ip}");
+            assert_eq!(shown(host_ip, v6).as_deref(), of_v6, "{host_ip}");
+        }
+    }
+
+    #[test]
     fn a_reserved_port_is_taken() {
+        const LOCALHOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
         let first = (42000..42100)
-            .find_map(|port| Some((port, reserve("udp", Ipv4Addr::LOCALHOST, port).ok()??)))
+            .find_map(|port| Some((port, reserve("udp", LOCALHOST, port).ok()??)))
             .unwrap();
-        let again = reserve("udp", Ipv4Addr::LOCALHOST, first.0).unwrap_err();
+        let again = reserve("udp", LOCALHOST, first.0).unwrap_err();
         assert_eq!(again.kind(), io::ErrorKind::AddrInUse);
     }
 }

@@ -1,6 +1,6 @@
 //! Published ports: reserved and forwarded inside the guest, bound on the host through the agent.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
 use longshore_protocol::dial::Proto;
 use longshore_protocol::port_news::Publication;
@@ -73,6 +73,9 @@ impl Networks {
             request.container_port
         );
         let host_ip = self.binding_address(network, &request.host_ip);
+        let Some(target) = target_of(endpoint, &host_ip) else {
+            return Ok(());
+        };
         let candidates = match &request.host_ports {
             Some(range) => range.clone(),
             None => EPHEMERAL,
@@ -92,7 +95,7 @@ impl Networks {
                 host_ip: shown_address(&host_ip).to_owned(),
                 host_port,
                 asked_host_ip: host_ip.clone(),
-                target: endpoint.address.unwrap_or(Ipv4Addr::UNSPECIFIED),
+                target,
             };
             match self.try_publish(container_id, &mut port).await {
                 Ok(()) => return Ok(()),
@@ -157,7 +160,7 @@ impl Networks {
         if is_published(&state, port) {
             return Err(taken("port is already allocated"));
         }
-        let Some(address) = ports::guest_address(&port.asked_host_ip) else {
+        let Some(address) = ports::guest_address(&port.asked_host_ip, port.target) else {
             return Ok(());
         };
         match ports::reserve(&port.protocol, address, port.host_port) {
@@ -228,7 +231,7 @@ impl Networks {
             .flat_map(|sandbox| sandbox.ports.clone())
             .collect();
         for port in ports {
-            let address = ports::guest_address(&port.asked_host_ip);
+            let address = ports::guest_address(&port.asked_host_ip, port.target);
             let held = address.and_then(|address| {
                 ports::reserve(&port.protocol, address, port.host_port).ok()?
             });
@@ -297,7 +300,7 @@ fn publication(container_id: &str, port: &PublishedPort) -> Publication {
         },
         host_ip: port.asked_host_ip.clone(),
         host_port: port.host_port,
-        target: (IpAddr::V4(port.target), port.container_port).into(),
+        target: (port.target, port.container_port).into(),
     }
 }
 
@@ -339,9 +342,19 @@ fn shown_address(asked: &str) -> &str {
     if asked.is_empty() { "0.0.0.0" } else { asked }
 }
 
+/// The container's address for connections to the host's address: of the same family, else the one it has. The host carries
+/// connections, not packets, so an IPv6 address of the host can lead to a container that has IPv4 only.
+fn target_of(endpoint: &Endpoint, host_ip: &str) -> Option<IpAddr> {
+    let wants_v6 = ports::parse_host_ip(host_ip).is_some_and(|ip| ip.is_ipv6());
+    let lease = match wants_v6 {
+        true => endpoint.v6.or(endpoint.v4),
+        false => endpoint.v4.or(endpoint.v6),
+    };
+    lease.map(|lease| lease.address)
+}
+
 /// Whether one of our publications has this port on this or an overlapping address.
 fn is_published(state: &State, port: &PublishedPort) -> bool {
-    let everywhere = |ip: &str| matches!(ip, "" | "0.0.0.0");
     state
         .sandboxes
         .values()
@@ -349,8 +362,69 @@ fn is_published(state: &State, port: &PublishedPort) -> bool {
         .any(|other| {
             other.protocol == port.protocol
                 && other.host_port == port.host_port
-                && (everywhere(&other.asked_host_ip)
-                    || everywhere(&port.asked_host_ip)
-                    || other.asked_host_ip == port.asked_host_ip)
+                && overlap(&other.asked_host_ip, &port.asked_host_ip)
         })
+}
+
+/// Whether two addresses of the host, as users wrote them, have one in common. Nothing written is IPv4's default.
+fn overlap(one: &str, other: &str) -> bool {
+    let parse = |text: &str| match text {
+        "" => Some(IpAddr::from([0, 0, 0, 0])),
+        text => ports::parse_host_ip(text),
+    };
+    match (parse(one), parse(other)) {
+        (Some(a), Some(b)) => {
+            a.is_ipv4() == b.is_ipv4() && (a.is_unspecified() || b.is_unspecified() || a == b)
+        }
+        _ => one == other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::ipam::Lease;
+    use super::*;
+
+    #[test]
+    fn addresses_of_the_host_overlap_within_their_family() {
+        for (one, other, expected) in [
+            ("", "", true),
+            ("", "127.0.0.1", true),
+            ("0.0.0.0", "127.0.0.1", true),
+            ("127.0.0.1", "127.0.0.2", false),
+            ("::", "::1", true),
+            ("[::1]", "::1", true),
+            ("0.0.0.0", "::", false),
+            ("", "::1", false),
+        ] {
+            assert_eq!(overlap(one, other), expected, "{one:?} {other:?}");
+        }
+    }
+
+    #[test]
+    fn connections_keep_their_family_where_the_container_has_it() {
+        let lease = |address: &str| {
+            Some(Lease {
+                address: address.parse().unwrap(),
+                prefix: 64,
+                gateway: None,
+            })
+        };
+        let end = |v4, v6| Endpoint {
+            v4,
+            v6,
+            ..Default::default()
+        };
+        let (v4, v6) = (lease("10.0.0.2"), lease("fd00::2"));
+        for (endpoint, host_ip, expected) in [
+            (end(v4, v6), "", v4),
+            (end(v4, v6), "::1", v6),
+            (end(v4, None), "::1", v4),
+            (end(None, v6), "", v6),
+            (end(None, None), "", None),
+        ] {
+            let expected = expected.map(|lease| lease.address);
+            assert_eq!(target_of(&endpoint, host_ip), expected);
+        }
+    }
 }
