@@ -120,6 +120,12 @@ impl ApiRequest {
 /// JSON with errors in the words of Go's decoder, as far as they do not name Go's types.
 fn parse_json<T: DeserializeOwned>(text: &[u8]) -> ApiResult<T> {
     use serde_json::error::Category;
+    // Every body of this API is an object; a list of values in the order of our fields would pass for one.
+    if text.trim_ascii_start().starts_with(b"[") {
+        return Err(ApiError::bad_request(
+            "invalid JSON: json: cannot unmarshal array into an object",
+        ));
+    }
     serde_json::from_slice(text).map_err(|error| {
         let why = match error.classify() {
             Category::Eof => "unexpected EOF".to_owned(),

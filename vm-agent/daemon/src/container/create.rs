@@ -57,6 +57,7 @@ pub async fn create(
     validate::config(&config)?;
     validate::host(&host, &machine)?;
     spec::check_security_options(&host)?;
+    validate::shared_network(&config, &host)?;
     check_links(daemon, &host)?;
     let (shim, runtime_binary) = runtime(&daemon.config, &mut host)?;
     check_log_driver(&daemon.config, &mut host)?;
@@ -64,6 +65,10 @@ pub async fn create(
         .networks
         .check_endpoints(&neighbours::endpoint_settings(&networking))?;
     fill_defaults(&mut host, &machine, &mut warnings);
+    let bindings = host.port_bindings.as_ref();
+    if host.network_mode == "host" && bindings.is_some_and(|ports| !ports.is_empty()) {
+        warnings.push("Published ports are discarded when using host network mode".to_owned());
+    }
     if config.image.is_empty() {
         return Err(ApiError::bad_request("no command specified"));
     }
@@ -72,9 +77,11 @@ pub async fn create(
     let (path, args) = command(&config)?;
     let id = crate::identity::new_id();
     if config.hostname.is_empty() {
-        config.hostname = match host.network_mode.as_str() {
-            "host" => crate::state::hostname(),
-            _ => crate::identity::short(&id).to_owned(),
+        let peer = shares_with(daemon, &host.network_mode);
+        config.hostname = match (host.network_mode.as_str(), peer) {
+            ("host", _) => crate::state::hostname(),
+            (_, Some(peer)) => peer.config.hostname.clone(),
+            (_, None) => crate::identity::short(&id).to_owned(),
         };
     }
     let name = reserve_name(daemon, name, &id)?;
@@ -314,6 +321,11 @@ fn command(config: &ContainerConfig) -> ApiResult<(String, Vec<String>)> {
         Some(program) if !program.is_empty() => Ok((program, words.collect())),
         _ => Err(ApiError::bad_request("no command specified")),
     }
+}
+
+/// The container whose network another one shares.
+fn shares_with(daemon: &Daemon, mode: &str) -> Option<Arc<Container>> {
+    daemon.containers.get(mode.strip_prefix("container:")?).ok()
 }
 
 /// `container`, or `container:alias`, of containers that exist.

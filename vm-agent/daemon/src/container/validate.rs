@@ -34,6 +34,64 @@ impl Machine {
     }
 }
 
+/// What a container cannot have of its own when it shares another's network.
+pub fn shared_network(config: &ContainerConfig, host: &HostConfig) -> ApiResult<()> {
+    let Some(peer) = host.network_mode.strip_prefix("container:") else {
+        return Ok(());
+    };
+    let some = |list: &Option<Vec<String>>| list.as_ref().is_some_and(|list| !list.is_empty());
+    let bindings = host.port_bindings.as_ref();
+    let publishes = host.publish_all_ports || bindings.is_some_and(|ports| !ports.is_empty());
+    let rules = [
+        (
+            peer.is_empty(),
+            "invalid container format container:<name|id>",
+        ),
+        (
+            !config.hostname.is_empty(),
+            "conflicting options: hostname and the network mode",
+        ),
+        (
+            some(&host.links),
+            "conflicting options: container type network can't be used with links. This would result in undefined behavior",
+        ),
+        (
+            some(&host.dns),
+            "conflicting options: dns and the network mode",
+        ),
+        (
+            some(&host.extra_hosts),
+            "conflicting options: custom host-to-IP mapping and the network mode",
+        ),
+        (
+            publishes,
+            "conflicting options: port publishing and the container type network mode",
+        ),
+        (
+            !config.exposed_ports.is_empty(),
+            "conflicting options: port exposing and the container type network mode",
+        ),
+    ];
+    match rules.iter().find(|(broken, _)| *broken) {
+        Some((_, words)) => invalid(*words),
+        None => Ok(()),
+    }
+}
+
+/// `--add-host`: `name:address`, where the address may be `host-gateway`.
+fn extra_hosts(hosts: &[String]) -> ApiResult<()> {
+    for host in hosts {
+        let Some((_, address)) = host.split_once(':').filter(|(name, _)| !name.is_empty()) else {
+            return invalid(format!("bad format for add-host: {host:?}"));
+        };
+        let plain = address.trim_matches(['[', ']']);
+        if plain != "host-gateway" && plain.parse::<std::net::IpAddr>().is_err() {
+            return invalid(format!("invalid IP address in add-host: {address:?}"));
+        }
+    }
+    Ok(())
+}
+
 pub fn config(config: &ContainerConfig) -> ApiResult<()> {
     if !config.working_dir.is_empty() && !config.working_dir.starts_with('/') {
         return invalid(format!(
@@ -113,6 +171,7 @@ pub fn host(host: &HostConfig, machine: &Machine) -> ApiResult<()> {
     )?;
     mode("PID", &host.pid_mode, &["", "host"])?;
     mode("UTS", &host.uts_mode, &["", "host"])?;
+    extra_hosts(host.extra_hosts.as_deref().unwrap_or_default())?;
     if !matches!(host.isolation.as_str(), "" | "default") {
         return invalid(format!(
             "invalid isolation ({}): linux only supports 'default'",

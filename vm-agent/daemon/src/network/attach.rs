@@ -73,6 +73,7 @@ impl Networks {
         if !first.has_endpoints() {
             sandbox.endpoints.push(bare_endpoint(first, settings));
             self.save_sandbox(sandbox)?;
+            self.publish_event("connect", first, Some(&request.id));
             return Ok(self.endpoints(&request.id).unwrap_or_default());
         }
         self.prepared().await?;
