@@ -438,8 +438,8 @@ def _(e):
 @case("networks/static-address-outside")
 def _(e):
     name = e.network("suite-outside", IPAM={"Config": [{"Subnet": "10.77.7.0/24"}]})
-    identity = e.create(host={"NetworkMode": name}, networking={name: {"IPAMConfig": {"IPv4Address": "10.78.0.9"}}})
-    return e.says("POST", f"/containers/{identity}/start")
+    # The engine refuses the container itself, not its start.
+    return e.says("POST", "/containers/create", {"Image": "busybox", "HostConfig": {"NetworkMode": name}, "NetworkingConfig": {"EndpointsConfig": {name: {"IPAMConfig": {"IPv4Address": "10.78.0.9"}}}}})
 
 
 @case("networks/static-address-without-subnet")

@@ -211,7 +211,7 @@ async fn connect(
     let network = daemon.networks.find(&name)?;
     let _operation = entry.operation.lock().await;
     let container = entry.now();
-    check_change(&container, &network)?;
+    check_change(&container, &network, true)?;
     endpoint_check::check(&network.name, Some(&network), &body.endpoint_config)
         .map_err(ApiError::bad_request)?;
     let before = daemon.networks.endpoints(&container.id);
@@ -254,7 +254,7 @@ async fn disconnect(
     let network = daemon.networks.find(&name)?;
     let _operation = entry.operation.lock().await;
     let container = entry.now();
-    check_change(&container, &network)?;
+    check_change(&container, &network, false)?;
     let ends = &container.networking.endpoints_config;
     let asked = ends.keys().any(|known| names(&network, known));
     let first = is_first(&container, &network) && !container.left_first_network;
@@ -314,16 +314,22 @@ fn is_first(container: &Container, network: &Network) -> bool {
 }
 
 /// Docker's refusals for containers without networks of their own, and for networks without ends.
-fn check_change(container: &Container, network: &Network) -> ApiResult<()> {
+fn check_change(container: &Container, network: &Network, connecting: bool) -> ApiResult<()> {
     let mode = container.host_config.network_mode.as_str();
-    if mode.starts_with("container:") {
+    let of_host = network.driver == "host";
+    if !connecting && mode == "host" && of_host {
+        return Err(ApiError::bad_request(
+            "cannot disconnect container from host network - container was created in host network mode",
+        ));
+    }
+    if mode.starts_with("container:") || mode == "host" {
         return Err(ApiError::bad_request(
             "container sharing network namespace with another container or host cannot be connected to any other network",
         ));
     }
-    if mode == "host" || network.driver == "host" {
+    if of_host {
         return Err(ApiError::bad_request(
-            "container cannot be disconnected from host network or connected to host network",
+            "cannot connect container to host network - container must be created in host network mode",
         ));
     }
     if mode == "none" || network.driver == "null" {

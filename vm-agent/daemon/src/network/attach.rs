@@ -319,7 +319,7 @@ impl Networks {
     /// Takes a running container off one network.
     pub async fn disconnect(&self, container_id: &str, network: &Network) -> ApiResult<()> {
         let missing = || {
-            ApiError::forbidden(format!(
+            ApiError::internal(format!(
                 "container {container_id} is not connected to network {}",
                 network.name
             ))

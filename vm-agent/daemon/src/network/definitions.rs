@@ -65,7 +65,9 @@ impl Networks {
             }
             let mut network = blank(name, driver);
             if driver == "bridge" {
-                let (config, allocation) = self.default_bridge_subnet(&state)?;
+                let (config, mut allocation) = self.default_bridge_subnet(&state)?;
+                // Docker counts it as given: an address there is refused for the bridge's sake alone.
+                allocation.configured = true;
                 network.ipam.config = Some(vec![config]);
                 network.allocated = vec![allocation];
                 network.options = Network::default_bridge_options("0.0.0.0");
