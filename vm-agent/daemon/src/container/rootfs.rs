@@ -89,6 +89,14 @@ pub async fn mount_detached(mounts: Vec<types::Mount>) -> ApiResult<Rootfs> {
     Ok(Rootfs::of(mount))
 }
 
+/// The same, to look at only: unmounting an overlay that can be written syncs the whole disk below it.
+pub async fn mount_detached_read_only(mut mounts: Vec<types::Mount>) -> ApiResult<Rootfs> {
+    for mount in &mut mounts {
+        mount.options.push("ro".to_owned());
+    }
+    mount_detached(mounts).await
+}
+
 /// The image's passwd and group, whatever links its /etc holds.
 pub fn accounts(rootfs: &Rootfs) -> Accounts {
     let Ok(root) = File::open(&rootfs.path) else {
@@ -151,7 +159,7 @@ fn detached(mounts: &[types::Mount]) -> ApiResult<OwnedFd> {
             Some((name, value)) => {
                 configure(&context, FSCONFIG_SET_STRING, Some(name), Some(value))
             }
-            None if matches!(option.as_str(), "rw" | "ro") => Some(()),
+            None if option == "rw" => Some(()),
             None => configure(&context, FSCONFIG_SET_FLAG, Some(option), None),
         };
         set.ok_or_else(|| step(option))?;

@@ -2,7 +2,7 @@
 
 use super::config::HostConfig;
 use super::record::{Container, Status};
-use super::rootfs::{self, mount_detached};
+use super::rootfs::{self, mount_detached_read_only};
 use super::spec::{self, Surroundings};
 use super::stdio::{self, Stdio};
 use super::store::Entry;
@@ -19,6 +19,7 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tonic::Code;
+use tracing::Instrument;
 
 /// What a container has only while this daemon runs.
 #[derive(Default)]
@@ -106,12 +107,18 @@ async fn run(daemon: &Arc<Daemon>, entry: &Arc<Entry>, container: &Container) ->
             None => snapshot::mounts(containers, &container.id).await,
         }
     };
-    let (mounts, network) = tokio::join!(mounts, neighbours::attach_network(daemon, container));
+    let network = neighbours::attach_network(daemon, container);
+    let network = network.instrument(tracing::info_span!("network"));
+    let (mounts, network) = tokio::join!(mounts, network);
     let (mounts, network) = (mounts?, network?);
-    let surroundings = surroundings(daemon, container, network, &mounts).await?;
+    let surroundings = surroundings(daemon, container, network, &mounts)
+        .instrument(tracing::info_span!("volumes and accounts"))
+        .await?;
     let spec = spec::generate(container, &surroundings)?;
     let stdio = stdio::of_task(containers, container).await?;
-    create_record(daemon, container, &spec).await?;
+    create_record(daemon, container, &spec)
+        .instrument(tracing::info_span!("record"))
+        .await?;
     let pid = create_task(daemon, container, mounts, stdio).await?;
     meet_clients(entry).await;
     let start = api::StartRequest {
@@ -182,7 +189,7 @@ async fn surroundings(
             }
         }
     };
-    let rootfs = mount_detached(mounts.to_vec()).await?;
+    let rootfs = mount_detached_read_only(mounts.to_vec()).await?;
     neighbours::mount_volumes(daemon, container).await?;
     neighbours::copy_up(daemon, container, &rootfs).await?;
     let accounts = rootfs::accounts(&rootfs);
