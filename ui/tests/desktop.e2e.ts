@@ -90,10 +90,11 @@ describe('images', () => {
     await page.getByRole('button', { name: 'Pull', exact: true }).click();
     await dialog().getByLabel('Image').fill(`${registry}/team/box:1`);
     await dialog().getByRole('button', { name: 'Pull' }).click();
-    await page.getByText('Pulled').waitFor();
+    const article = page.getByRole('article', { name: /team\/box/ });
+    await article.getByText('Pulled').waitFor();
     await row(`${registry}/team/box`).waitFor();
     await longshore.docker('tag', `${registry}/team/box:1`, 'busybox');
-    await page.getByRole('button', { name: 'Dismiss' }).click();
+    await article.getByRole('button', { name: 'Dismiss' }).click();
   });
 
   it('are pulled no further when one thinks better of it', async () => {
