@@ -308,7 +308,15 @@ async fn choose(recipe: &Recipe<'_>, memory: &std::path::Path) -> Result<(Guest,
     let last = plan.candidates.len() - 1;
     for (index, candidate) in plan.candidates.iter().enumerate() {
         let limit = (*candidate != Accelerator::Tcg).then_some(PROBE_LIMIT);
-        match boot::boot(recipe, *candidate, limit).await {
+        let mut booted = boot::boot(recipe, *candidate, limit).await;
+        if let (Accelerator::Tcg, Err(error @ BootError::GuestEnded(_))) = (candidate, &booted) {
+            // A kernel patches its own code as it starts. Emulation can show another CPU a half-done patch, and the kernel
+            // panics (in `sched_clock_cpu`, once in some hundred boots with QEMU 7.2). It has touched nothing by then.
+            tracing::warn!(%error, "trying once more");
+            (recipe.stage)(Stage::Accelerator);
+            booted = boot::boot(recipe, *candidate, limit).await;
+        }
+        match booted {
             Ok(guest) => {
                 let reason = match tried.as_slice() {
                     [] => plan.reason,
