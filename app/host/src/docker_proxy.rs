@@ -9,6 +9,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
+use crate::accept::accept;
 use crate::channel;
 use crate::phase::{Phase, PhaseReceiver};
 use crate::splice;
@@ -22,35 +23,17 @@ const REFUSAL_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Serves the socket until told to end.
 pub async fn serve(
-    mut listener: Listener,
+    listener: Listener,
     phase: PhaseReceiver,
     channel: std::path::PathBuf,
     end: CancellationToken,
 ) {
     let slots = Arc::new(Semaphore::new(MAX_CLIENTS));
-    loop {
-        let Ok(slot) = slots.clone().acquire_owned().await else {
-            return;
-        };
-        let client = tokio::select! {
-            accepted = listener.accept() => accepted,
-            () = end.cancelled() => return,
-        };
-        match client {
-            Ok(client) => {
-                let (phase, channel) = (phase.clone(), channel.clone());
-                tokio::spawn(async move {
-                    carry(client, phase, &channel).await;
-                    drop(slot);
-                });
-            }
-            Err(error) => {
-                tracing::warn!(%error, "cannot accept a Docker client");
-                // Out of descriptors: only time helps, and a loop at full speed would not.
-                tokio::time::sleep(Duration::from_millis(100)).await;
-            }
-        }
-    }
+    accept(listener, slots, end, "a Docker client", |client| {
+        let (phase, channel) = (phase.clone(), channel.clone());
+        async move { carry(client, phase, &channel).await }
+    })
+    .await;
 }
 
 async fn carry(client: Stream, phase: PhaseReceiver, channel: &std::path::Path) {

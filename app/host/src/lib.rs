@@ -2,6 +2,7 @@
 //!
 //! It does not know QEMU (that is `longshore-vm`) nor Docker's API (that is the guest's daemon, but for one look at `/version`).
 
+mod accept;
 pub mod api;
 mod channel;
 pub mod docker_proxy;

@@ -13,7 +13,9 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("longshore-container-log", &[]),
     ("longshore-init", &[]),
     // A library of the daemon, so that its core stays free of either build protocol.
-    ("longshore-builder", &[]),
+    ("longshore-builder", &["longshore-tar-entries"]),
+    // A stranger's archive is bounded in one place, whoever reads it.
+    ("longshore-tar-entries", &[]),
     (
         "longshore-agent",
         &["longshore-protocol", "longshore-trace"],
@@ -25,12 +27,17 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "longshore-container-log",
             "longshore-protocol",
             "longshore-supervisor-api",
+            "longshore-tar-entries",
             "longshore-trace",
         ],
     ),
     (
         "longshore-supervisor",
-        &["longshore-supervisor-api", "longshore-trace"],
+        &[
+            "longshore-supervisor-api",
+            "longshore-tar-entries",
+            "longshore-trace",
+        ],
     ),
     (
         "containerd-shim-longshore-v2",

@@ -23,9 +23,6 @@ use crate::state::{Arguments, Stage};
 pub struct Options {
     /// The unpacked context.
     pub context: PathBuf,
-    /// The Dockerfile's text and name.
-    pub dockerfile: String,
-    pub dockerfile_name: String,
     /// A value that is `None` was named without one.
     pub arguments: BTreeMap<String, Option<String>>,
     pub labels: BTreeMap<String, String>,
@@ -62,11 +59,16 @@ struct Build<'a> {
 }
 
 /// Builds. Cancelling the future stops the build; the engine ends what runs.
-pub async fn build(engine: &dyn Engine, output: &dyn Output, options: &Options) -> Result<Built> {
+pub async fn build(
+    engine: &dyn Engine,
+    output: &dyn Output,
+    dockerfile: Dockerfile,
+    options: &Options,
+) -> Result<Built> {
     let Dockerfile {
         mut instructions,
         escape,
-    } = dockerfile::parse(&options.dockerfile, &options.dockerfile_name)?;
+    } = dockerfile;
     check_order(&instructions)?;
     if !options.target.is_empty() {
         let end = end_of_target(&instructions, &options.target)?;

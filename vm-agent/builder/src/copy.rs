@@ -11,10 +11,10 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use longshore_tar_entries::{attributes, for_each};
 use sha2::{Digest, Sha256};
 use tar::{EntryType, Header};
 
-use crate::entries::{attributes, for_each};
 use crate::matching;
 use crate::owner::Owner;
 use crate::root::{Place, Root, clean};

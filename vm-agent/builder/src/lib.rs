@@ -9,7 +9,6 @@ mod config;
 mod copy;
 mod dockerfile;
 mod engine;
-pub mod entries;
 mod error;
 mod health;
 mod lexer;

@@ -5,7 +5,6 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use longshore_host_api::types::PublishedPort;
 use longshore_protocol::dial::{DialHeader, DialReply, Proto};
@@ -18,6 +17,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{bind, policy, udp};
+use crate::accept::accept;
 use crate::channel;
 use crate::splice;
 
@@ -202,29 +202,12 @@ impl Route {
 }
 
 async fn serve_tcp(listener: TcpListener, route: Route, end: CancellationToken) {
-    loop {
-        let Ok(slot) = route.slots.clone().acquire_owned().await else {
-            return;
-        };
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            () = end.cancelled() => return,
-        };
-        match accepted {
-            Ok((client, _)) => {
-                let route = route.clone();
-                tokio::spawn(async move {
-                    carry(client, &route).await;
-                    drop(slot);
-                });
-            }
-            Err(error) => {
-                tracing::warn!(%error, "cannot accept on a published port");
-                // Out of descriptors: only time helps, and a loop at full speed would not.
-                tokio::time::sleep(Duration::from_millis(100)).await;
-            }
-        }
-    }
+    let slots = route.slots.clone();
+    accept(listener, slots, end, "on a published port", |client| {
+        let route = route.clone();
+        async move { carry(client, &route).await }
+    })
+    .await;
 }
 
 async fn carry(client: TcpStream, route: &Route) {
@@ -252,6 +235,7 @@ mod tests {
     use tokio::net::UnixListener;
 
     use super::*;
+    use std::time::Duration;
 
     fn publication(key: &str, port: u16) -> Publication {
         Publication {

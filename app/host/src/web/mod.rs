@@ -35,6 +35,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
+use crate::accept::accept;
 use crate::api::{self, Body, Caller};
 use crate::service::Service;
 use session::Sessions;
@@ -130,31 +131,16 @@ async fn serve(
     end: CancellationToken,
 ) {
     let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-    loop {
-        let Ok(slot) = slots.clone().acquire_owned().await else {
-            return;
-        };
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            () = end.cancelled() => return,
-        };
-        match accepted {
-            Ok((client, _)) => {
-                let (door, service, end) = (door.clone(), service.clone(), end.clone());
-                tokio::spawn(async move {
-                    tokio::select! {
-                        () = connection(client, door, service, &end) => {}
-                        () = end.cancelled() => {}
-                    }
-                    drop(slot);
-                });
-            }
-            Err(error) => {
-                tracing::warn!(%error, "cannot accept a browser");
-                tokio::time::sleep(Duration::from_millis(100)).await;
+    accept(listener, slots, end.clone(), "a browser", |client| {
+        let (door, service, end) = (door.clone(), service.clone(), end.clone());
+        async move {
+            tokio::select! {
+                () = connection(client, door, service, &end) => {}
+                () = end.cancelled() => {}
             }
         }
-    }
+    })
+    .await;
 }
 
 async fn connection(

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::StreamExt;
 use http::StatusCode;
-use longshore_builder::{Error, Options};
+use longshore_builder::{Dockerfile, Error, Options};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -63,6 +63,8 @@ pub fn route(daemon: Arc<Daemon>, request: ApiRequest) -> Routed {
 /// What a build was asked for, beside the context.
 struct Asked {
     options: Options,
+    /// Where the Dockerfile is in the context.
+    dockerfile_name: String,
     tags: Vec<Reference>,
     host: HostConfig,
     quiet: bool,
@@ -88,26 +90,26 @@ async fn serve(daemon: Arc<Daemon>, request: ApiRequest) -> ApiResult<ApiRespons
         .join(format!("build-{}", crate::identity::new_id()));
     let folder = Folder(folder);
     receive(request, &folder.0).await?;
-    let (path, name) = (folder.0.clone(), asked.options.dockerfile_name.clone());
+    let (path, name) = (folder.0.clone(), asked.dockerfile_name.clone());
     let text =
         tokio::task::spawn_blocking(move || archive::read_text(&path, &name, DOCKERFILE_LIMIT));
     let text = text
         .await
         .map_err(|error| ApiError::internal(error.to_string()))?;
-    asked.options.dockerfile = text.map_err(|error| match error.kind() {
-        io::ErrorKind::NotFound => ApiError::internal(
-            Error::NoDockerfile(asked.options.dockerfile_name.clone()).to_string(),
-        ),
+    let text = text.map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => {
+            ApiError::internal(Error::NoDockerfile(asked.dockerfile_name.clone()).to_string())
+        }
         _ => ApiError::internal(format!("reading the Dockerfile: {error}")),
     })?;
-    longshore_builder::parse(&asked.options.dockerfile, &asked.options.dockerfile_name)
+    let dockerfile = longshore_builder::parse(&text, &asked.dockerfile_name)
         .map_err(|error| ApiError::bad_request(error.to_string()))?;
     asked.options.context = folder.0.clone();
     let (sender, lines) = mpsc::channel(64);
     // Dropped with the response when the client goes: the build ends with its client.
     let work = crate::trace_context::scope(crate::trace_context::current(), async move {
         let _folder = folder;
-        run(daemon, asked, Lines::new(sender)).await;
+        run(daemon, dockerfile, asked, Lines::new(sender)).await;
     });
     let task = AbortOnDrop(tokio::spawn(work));
     let lines = ReceiverStream::new(lines).map(move |line: Value| {
@@ -125,11 +127,11 @@ impl Drop for AbortOnDrop {
     }
 }
 
-async fn run(daemon: Arc<Daemon>, asked: Asked, lines: Lines) {
+async fn run(daemon: Arc<Daemon>, dockerfile: Dockerfile, asked: Asked, lines: Lines) {
     let engine = BuildEngine::new(daemon.clone(), asked.host, asked.auth);
     let output = lines.clone();
     let output = if asked.quiet { output.quiet() } else { output };
-    let built = longshore_builder::build(&engine, &output, &asked.options).await;
+    let built = longshore_builder::build(&engine, &output, dockerfile, &asked.options).await;
     engine.keep_containers();
     let image = match built {
         Ok(built) => built.image,
@@ -206,12 +208,8 @@ fn asked(query: &Query, auth: Option<&str>) -> ApiResult<Asked> {
         .collect();
     host.extra_hosts = (!hosts.is_empty()).then_some(hosts);
     host.security_opt = json_parameter(query, "securityopt")?;
-    let name = query
-        .non_empty("dockerfile")
-        .unwrap_or("Dockerfile")
-        .to_owned();
+    let name = query.non_empty("dockerfile").unwrap_or("Dockerfile");
     let options = Options {
-        dockerfile_name: name,
         arguments: json_parameter(query, "buildargs")?.unwrap_or_default(),
         labels: json_parameter(query, "labels")?.unwrap_or_default(),
         target: query.get("target").unwrap_or_default().to_owned(),
@@ -223,6 +221,7 @@ fn asked(query: &Query, auth: Option<&str>) -> ApiResult<Asked> {
     };
     Ok(Asked {
         options,
+        dockerfile_name: name.to_owned(),
         tags,
         host,
         quiet: query.flag("q"),

@@ -1,6 +1,6 @@
 //! Images as lists, inspect and history show them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use serde_json::{Map, Value, json};
 
@@ -217,16 +217,13 @@ impl Images {
             shown.push((created, summary));
         }
         if shared_size {
-            for (index, own) in layers.iter().enumerate() {
-                let others = layers
-                    .iter()
-                    .enumerate()
-                    .filter(|(other, _)| *other != index);
-                let elsewhere: std::collections::HashSet<&String> = others
-                    .flat_map(|(_, layers)| layers.iter().map(|(id, _)| id))
-                    .collect();
-                let shared = own.iter().filter(|(id, _)| elsewhere.contains(id));
-                shown[index].1["SharedSize"] = json!(shared.map(|(_, size)| size).sum::<i64>());
+            let mut users: HashMap<&str, usize> = HashMap::new();
+            for (id, _) in layers.iter().flatten() {
+                *users.entry(id).or_default() += 1;
+            }
+            for ((_, summary), own) in shown.iter_mut().zip(&layers) {
+                let shared = own.iter().filter(|(id, _)| users[id.as_str()] > 1);
+                summary["SharedSize"] = json!(shared.map(|(_, size)| size).sum::<i64>());
             }
         }
         shown.sort_by_key(|(created, _)| std::cmp::Reverse(*created));

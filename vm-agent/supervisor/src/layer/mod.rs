@@ -1,7 +1,6 @@
 //! Layers: tar archives, compressed or not, to and from snapshot folders.
 
 pub mod compression;
-pub mod entries;
 pub mod pack;
 pub mod place;
 pub mod unpack;

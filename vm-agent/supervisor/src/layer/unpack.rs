@@ -8,10 +8,10 @@ use std::io::{self, Read, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use longshore_tar_entries::{Attributes, attributes, for_each};
 use nix::sys::stat::{SFlag, makedev};
 use tar::{Entry, EntryType};
 
-use super::entries::{self, for_each};
 use super::place::{self, Place, clean};
 use super::{OPAQUE_MARKER, OPAQUE_XATTR, WHITEOUT_PREFIX, xattr};
 use crate::error::{Error, IoStep, Result};
@@ -205,12 +205,12 @@ impl Unpacker {
         path: &Path,
         kind: EntryType,
     ) -> io::Result<()> {
-        let entries::Attributes {
+        let Attributes {
             uid,
             gid,
             mode,
             mtime: time,
-        } = entries::attributes(entry.header())?;
+        } = attributes(entry.header())?;
         if (uid, gid) != (0, 0) || !nix::unistd::geteuid().is_root() || path.as_os_str().is_empty()
         {
             self.place.set_owner(path, uid, gid)?;

@@ -9,6 +9,7 @@ use futures::future::try_join_all;
 use longshore_supervisor_api::services::v1::Image;
 use longshore_supervisor_api::types::transfer::{ImageImportStream, ImageStore};
 use longshore_supervisor_api::types::{Descriptor, Platform};
+use longshore_tar_entries::for_each;
 use serde::Deserialize;
 use tokio::sync::Semaphore;
 
@@ -23,7 +24,6 @@ use crate::core::{Core, Labels};
 use crate::digest::{Digest, chain_ids};
 use crate::error::{Error, IoStep, Result, blocking};
 use crate::layer::compression::decompress;
-use crate::layer::entries::for_each;
 use crate::layer::place::clean;
 use crate::registry::reference::normalize;
 use crate::request::Scope;
