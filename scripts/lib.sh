@@ -27,11 +27,39 @@ need_packages() {
     fail "apt-get could not install: ${missing[*]}"
 }
 
+# need_qemu: QEMU 8.1 or newer where there is one. Before that its emulator may run stale code after a guest with two CPUs has
+# patched its own kernel: the guest panics, now and then. Debian 12 has a newer one in its backports.
+need_qemu() {
+  local program=qemu-system-x86_64 oldest=8.1
+  new_enough() { command -v $program >/dev/null && [ "$(printf '%s\n' $oldest "$($program --version | sed -nE '1s/.*version ([0-9.]+).*/\1/p')" | sort -V | head -1)" = $oldest ]; }
+  new_enough && return
+  if command -v apt-get >/dev/null; then
+    local sudo=; [ "$(id -u)" = 0 ] || sudo=sudo
+    local suite; suite="$(. /etc/os-release; echo "${VERSION_CODENAME:-}")"
+    local lists; lists=$(mktemp -d)
+    mkdir -p "$lists/sources" "$lists/state/partial"
+    echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $(debian_mirror) $suite-backports main" >"$lists/sources/backports.list"
+    say "looking for QEMU $oldest or newer in $suite-backports"
+    # With the machine's own sources, and lists of its own: nothing of the machine's configuration changes.
+    cp -r /etc/apt/sources.list /etc/apt/sources.list.d/. "$lists/sources/" 2>/dev/null || true
+    [ ! -f "$lists/sources/sources.list" ] || mv "$lists/sources/sources.list" "$lists/sources/machine.list"
+    local apt=(apt-get -qq -o Dir::Etc::SourceList=/dev/null -o Dir::Etc::SourceParts="$lists/sources" -o Dir::State::Lists="$lists/state")
+    if [ -n "$suite" ] && $sudo "${apt[@]}" update >/dev/null 2>&1; then
+      $sudo env DEBIAN_FRONTEND=noninteractive "${apt[@]}" install -y --no-install-recommends -t "$suite-backports" qemu-system-x86 >/dev/null 2>&1 || true
+    fi
+    $sudo rm -rf "$lists"
+    new_enough && return
+  fi
+  need_packages $program=qemu-system-x86
+  new_enough || say "this QEMU is older than $oldest: without KVM the guest's kernel may panic now and then"
+}
+
 # The packages that building and running take.
 need_build_packages() {
   need_packages gcc=gcc pkg-config=pkg-config protoc=protobuf-compiler /usr/include/google/protobuf/empty.proto=libprotobuf-dev \
     "/usr/include/seccomp.h=libseccomp-dev" "/usr/include/cap-ng.h=libcap-ng-dev" mkfs.erofs=erofs-utils \
-    qemu-system-x86_64=qemu-system-x86 /usr/share/doc/ca-certificates=ca-certificates curl=curl
+    /usr/share/doc/ca-certificates=ca-certificates curl=curl
+  need_qemu
   if ! command -v docker >/dev/null; then
     local cli=docker.io
     apt-cache show docker-cli >/dev/null 2>&1 && cli=docker-cli

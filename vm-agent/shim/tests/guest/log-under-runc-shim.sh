@@ -15,11 +15,15 @@ for runtime in io.containerd.runc.v2 io.containerd.longshore.v2; do
   dir="$WORK/$name"; mkdir "$dir"
   uri="binary:///usr/bin/longshore-log?id=$name&dir=$dir&driver=json-file&max-size=10k&max-file=3"
   ctr run -d --runtime $runtime --log-uri "$uri" $IMAGE $name \
-    sh -c 'i=0; while [ $i -lt 400 ]; do echo line $i; i=$((i+1)); done; echo oops >&2; printf end; while ! [ -e /stop ]; do sleep 0.2; done'
+    sh -c 'i=0; while [ $i -lt 400 ]; do echo line $i; i=$((i+1)); done; while ! [ -e /go ]; do sleep 0.2; done; echo oops >&2; printf end; while ! [ -e /stop ]; do sleep 0.2; done'
   check "$name: task runs" RUNNING "$(ctr task ls | awk -v n=$name '$1 == n { print $3 }')"
   test -S "$dir/attach.sock"; check "$name: attach socket" 0 $?
+  # Two pipes have no order between them: stderr is written when stdout is in the log, or rotation could take it away.
+  wait_for "grep -q 'line 399' $dir/$name-json.log*"
+  root=$(awk -v n=$name '$2 ~ "/" n "/rootfs$" { print $2 }' /proc/mounts)
+  touch "$root/go"
   wait_for "grep -q oops $dir/$name-json.log*"
-  touch "$(awk -v n=$name '$2 ~ "/" n "/rootfs$" { print $2 }' /proc/mounts)/stop"
+  touch "$root/stop"
   wait_for "ctr task ls | grep -q '$name.*STOPPED'"
   ctr task rm $name >/dev/null
   check "$name: rotated" "3" "$(ls "$dir" | grep -c json.log)"
