@@ -50,6 +50,24 @@ pub fn mount_move(from: &str, to: &str) -> Result<(), MountError> {
     })
 }
 
+/// Puts a file on a read-only mount of its own: nobody can write to it through that path, nor through the /proc/PID/exe of a
+/// process that runs from it.
+pub fn protect_file(path: &str) -> Result<(), MountError> {
+    let bind = MsFlags::MS_BIND;
+    for flags in [
+        bind,
+        bind | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY | MsFlags::MS_NODEV,
+    ] {
+        mount(Some(path), path, None::<&str>, flags, None::<&str>).map_err(|errno| MountError {
+            kind: "read-only",
+            source_name: path.to_owned(),
+            target: path.to_owned(),
+            errno,
+        })?;
+    }
+    Ok(())
+}
+
 /// Lets mounts made below `/` reach the mount namespaces cloned from it, as container programs expect.
 pub fn share_root() -> Result<(), MountError> {
     let flags = MsFlags::MS_SHARED | MsFlags::MS_REC;

@@ -1,7 +1,7 @@
 //! What the root needs before the first service: the rest of the mounts, limits, the loopback interface.
 
 use crate::cgroup::{self, CgroupError};
-use crate::mounts::{KERNEL_FS, MountError, mount_new, share_root};
+use crate::mounts::{KERNEL_FS, MountError, mount_new, protect_file, share_root};
 use crate::{log, status};
 use nix::mount::MsFlags;
 use nix::sys::reboot::set_cad_enabled;
@@ -20,6 +20,9 @@ const SYSCTLS: &[(&str, &str)] = &[
     ("kernel/keys/maxbytes", "2000000"),
     ("net/ipv4/ping_group_range", "0 2147483647"),
 ];
+
+/// On a mount that is read-only, so that it need not execute itself again from such a mount for each container (CVE-2019-5736).
+const RUNTIME: &str = "/usr/bin/longshore-runtime";
 
 #[derive(Debug, thiserror::Error)]
 pub enum SystemError {
@@ -50,6 +53,7 @@ pub fn set_up() -> Result<(), SystemError> {
     mount_new("bpf", "bpf", "/sys/fs/bpf", KERNEL_FS, "mode=700")?;
     cgroup::set_up()?;
     share_root()?;
+    protect_file(RUNTIME)?;
     for (path, target) in [
         ("/dev/fd", "/proc/self/fd"),
         ("/dev/stdin", "fd/0"),

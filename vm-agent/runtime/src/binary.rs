@@ -4,9 +4,9 @@
 //! "/proc/self/exe", processes inside the container can open the runtime's file, and root could
 //! write to it. Three things stand against that: the process is not dumpable, it is static (no
 //! library of the container's runs in it), and its file lies on a read-only mount. In the guest
-//! image that is so anyway, the root is read-only. Elsewhere the program executes itself again
-//! from a detached read-only copy of its mount, which costs one execve and no memory; where that
-//! cannot be made, from a sealed memfd.
+//! our init sees to that. Elsewhere the program executes itself again from a detached
+//! read-only copy of its mount, which costs one execve and no memory; where that cannot be made,
+//! from a sealed memfd.
 
 use std::ffi::CString;
 use std::fs::File;

@@ -161,6 +161,9 @@ fn check(spec: &Spec) -> Result<Plan> {
     if !Path::new(&process.cwd).is_absolute() {
         return config("cwd must be an absolute path");
     }
+    for limit in &process.rlimits {
+        process::rlimit_number(limit)?;
+    }
     let plan = namespaces::plan(&spec.linux.namespaces)?;
     if plan.new & namespaces::USER != 0 && spec.linux.uid_mappings.is_empty() {
         return config("user namespaces enabled, but no uid mappings found");

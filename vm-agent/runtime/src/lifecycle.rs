@@ -278,7 +278,7 @@ pub fn state(call: &Invocation) -> Result<i32> {
     let state = directory.load()?;
     let report = state.report(directory.status(&state));
     let text = serde_json::to_string_pretty(&report).unwrap_or_default();
-    writeln!(std::io::stdout(), "{text}").step(|| "write to stdout".to_owned())?;
+    write!(std::io::stdout(), "{text}").step(|| "write to stdout".to_owned())?;
     Ok(0)
 }
 

@@ -3,6 +3,8 @@
 //! One short-lived process: `create` forks the container's first process directly into its
 //! namespaces and cgroup and exits. It knows nothing of images, logs or who calls it.
 
+#![cfg_attr(not(test), no_main)]
+
 mod binary;
 mod capabilities;
 mod cgroup;
@@ -39,12 +41,22 @@ Runs containers as the Open Container Initiative's runtime specification says, w
   create  start  run  state  kill  delete  exec  ps  pause  resume  update  events  list
   features  spec";
 
-fn main() {
+/// The C library's entry: what the standard library does before a `main` of its own (a signal stack, a look at /proc/self/maps) is a
+/// good part of this process's life, and nothing here needs it.
+#[cfg(not(test))]
+#[unsafe(no_mangle)]
+extern "C" fn main(_count: libc::c_int, _words: *const *const libc::c_char) -> libc::c_int {
+    sys::begin();
+    std::process::exit(run());
+}
+
+#[cfg_attr(test, allow(dead_code))]
+fn run() -> i32 {
     let words: Vec<String> = std::env::args_os()
         .skip(1)
         .map(|word| word.to_string_lossy().into_owned())
         .collect();
-    let code = match cli::parse(&words) {
+    match cli::parse(&words) {
         Ok(call) => {
             report::set_up(&call.global);
             match dispatch(&call) {
@@ -60,8 +72,7 @@ fn main() {
             report::error(&error.to_string());
             1
         }
-    };
-    std::process::exit(code);
+    }
 }
 
 fn dispatch(call: &Invocation) -> anyhow::Result<i32> {

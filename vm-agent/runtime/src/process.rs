@@ -32,14 +32,19 @@ const RLIMITS: [(&str, u32); 16] = [
     ("RLIMIT_RTTIME", 15),
 ];
 
+/// The kernel's number of a limit; an unknown name is an error in runc's words.
+pub fn rlimit_number(limit: &Rlimit) -> Result<u32> {
+    RLIMITS
+        .iter()
+        .find(|(name, _)| *name == limit.kind)
+        .map(|(_, number)| *number)
+        .ok_or_else(|| Error::Config(format!("wrong rlimit value: {}", limit.kind)))
+}
+
 /// Sets limits of a process (0 for this one).
 pub fn set_rlimits(pid: i32, limits: &[Rlimit]) -> Result<()> {
     for limit in limits {
-        let resource = RLIMITS
-            .iter()
-            .find(|(name, _)| *name == limit.kind)
-            .map(|(_, number)| *number)
-            .ok_or_else(|| Error::Config(format!("wrong rlimit value: {}", limit.kind)))?;
+        let resource = rlimit_number(limit)?;
         sys::prlimit(pid, resource, limit.soft, limit.hard)
             .step(|| format!("error setting rlimit type {resource}"))?;
     }

@@ -569,7 +569,23 @@ pub fn bpf(command: c_int, attr: &[u8]) -> SysResult<c_long> {
     check(unsafe { libc::syscall(libc::SYS_bpf, command, attr.as_ptr(), attr.len()) })
 }
 
-/// Default action for every signal (Rust's start-up ignores SIGPIPE) and none blocked.
+/// What of the standard library's own start-up is needed: a broken pipe is an error, not a death, and what is opened later is never
+/// taken for a standard stream that the caller had closed.
+#[cfg(not(test))]
+pub fn begin() {
+    // SAFETY: plain integers and a constant path.
+    unsafe {
+        libc::signal(libc::SIGPIPE, libc::SIG_IGN);
+        for fd in 0..3 {
+            if libc::fcntl(fd, libc::F_GETFD) < 0 {
+                // The lowest free descriptor: this one.
+                libc::open(c"/dev/null".as_ptr(), libc::O_RDWR);
+            }
+        }
+    }
+}
+
+/// Default action for every signal (SIGPIPE is ignored until here) and none blocked.
 pub fn reset_signals() {
     // SAFETY: SIG_DFL installs no handler, and the empty set is initialised before use.
     unsafe {

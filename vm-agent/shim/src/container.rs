@@ -104,11 +104,15 @@ impl Container {
         };
         let (stdio, child_stdio) = Stdio::open(&spec, owner).await?;
         let init = Process::new("", spec, stdio, None, Vec::new());
-        let own_pid_namespace = spec::has_own_pid_namespace(&bundle)?;
+        let spec::Traits {
+            own_pid_namespace,
+            own_oom_score,
+        } = spec::read(&bundle)?;
         let runtime = Runtime {
             options,
             id: request.id.clone(),
             bundle: bundle.clone(),
+            own_oom_score,
             reaper: around.reaper.clone(),
         };
         let mut container = Container {

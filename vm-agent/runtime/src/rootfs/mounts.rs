@@ -8,7 +8,7 @@ use super::options::{self, Options};
 use super::target::{self, Kind};
 use super::{copyup, idmap};
 use crate::cgroup;
-use crate::error::{Errno, Error, Result};
+use crate::error::{Context, Errno, Error, Result};
 use crate::spec::Mount;
 use crate::sys::{self, MountAttr, SysResult};
 
@@ -29,7 +29,10 @@ impl Mounter<'_> {
     pub fn mount(&mut self, mount: &Mount) -> Result<()> {
         let options = options::parse(&mount.options);
         let result = if options.bind || mount.kind == "bind" {
-            self.bind(mount, &options)
+            let source = self.bundle.join(&mount.source);
+            let tree = clone_tree(&source, &options)
+                .step(|| format!("failed to fulfil mount request: open {}", source.display()))?;
+            self.attach(&tree, &mount.destination, &options, mount)
         } else if mount.kind == "cgroup" || mount.kind == "cgroup2" {
             self.cgroup(&mount.destination, &options)
         } else {
@@ -42,23 +45,13 @@ impl Mounter<'_> {
         })
     }
 
-    fn bind(&self, mount: &Mount, options: &Options) -> Steps<()> {
-        let source = self.bundle.join(&mount.source);
-        self.bind_path(&source, &mount.destination, options, mount)
-    }
-
-    fn bind_path(
+    fn attach(
         &self,
-        source: &Path,
+        tree: &OwnedFd,
         destination: &str,
         options: &Options,
         mount: &Mount,
     ) -> Steps<()> {
-        let recursive = options.bind_recursive;
-        let flags = sys::OPEN_TREE_CLONE | if recursive { sys::AT_RECURSIVE } else { 0 };
-        let path = sys::cstring(source.as_os_str().as_encoded_bytes()).at("source")?;
-        let tree = sys::open_tree(libc::AT_FDCWD, &path, flags)
-            .at(&format!("mount {}", source.display()))?;
         let stat = sys::fstat(tree.as_raw_fd()).at("stat source")?;
         let is_directory = stat.st_mode & libc::S_IFMT == libc::S_IFDIR;
         let kind = if is_directory {
@@ -68,11 +61,16 @@ impl Mounter<'_> {
         };
         let target = self.target(destination, kind)?;
         if !mount.uid_mappings.is_empty() || !mount.gid_mappings.is_empty() {
-            idmap::apply(&tree, recursive, &mount.uid_mappings, &mount.gid_mappings)
-                .at("map owners")?;
+            idmap::apply(
+                tree,
+                options.bind_recursive,
+                &mount.uid_mappings,
+                &mount.gid_mappings,
+            )
+            .at("map owners")?;
         }
-        set_attributes(&tree, options, true).at("set mount attributes")?;
-        set_propagation(&tree, options).at("set propagation")?;
+        set_attributes(tree, options, true).at("set mount attributes")?;
+        set_propagation(tree, options).at("set propagation")?;
         sys::move_mount(tree.as_raw_fd(), target.as_raw_fd()).at("move_mount")
     }
 
@@ -135,7 +133,8 @@ impl Mounter<'_> {
         let mut bound = options::parse(&[]);
         bound.bind_recursive = true;
         bound.attr = options.attr;
-        self.bind_path(&source, destination, &bound, &Mount::default())
+        let tree = clone_tree(&source, &bound).at(&format!("mount {}", source.display()))?;
+        self.attach(&tree, destination, &bound, &Mount::default())
     }
 
     /// Makes read-only what had to stay writable while the root was put together.
@@ -162,6 +161,17 @@ impl<T> At<T> for SysResult<T> {
     fn at(self, step: &str) -> Steps<T> {
         self.map_err(|errno| (step.to_owned(), errno))
     }
+}
+
+/// A detached copy of what is mounted at the source, to be attached somewhere in the root.
+fn clone_tree(source: &Path, options: &Options) -> SysResult<OwnedFd> {
+    let recursive = if options.bind_recursive {
+        sys::AT_RECURSIVE
+    } else {
+        0
+    };
+    let path = sys::cstring(source.as_os_str().as_encoded_bytes())?;
+    sys::open_tree(libc::AT_FDCWD, &path, sys::OPEN_TREE_CLONE | recursive)
 }
 
 fn mount_on(target: &OwnedFd, kind: &str, source: &str, flags: u64, data: &str) -> Steps<()> {

@@ -75,6 +75,11 @@ impl Arch {
     }
 }
 
+/// In runc's words.
+fn invalid(what: &str, name: &str) -> Error {
+    Error::Config(format!("string {name} is not a valid {what} for seccomp"))
+}
+
 fn action(name: &str, errno: Option<u32>) -> Result<u32> {
     const EPERM: u32 = libc::EPERM as u32;
     let value = errno.unwrap_or(EPERM);
@@ -94,7 +99,7 @@ fn action(name: &str, errno: Option<u32>) -> Result<u32> {
                 "SCMP_ACT_NOTIFY is not supported".to_owned(),
             ));
         }
-        other => return Err(Error::Seccomp(format!("invalid action {other:?}"))),
+        other => return Err(invalid("action", other)),
     })
 }
 
@@ -108,7 +113,7 @@ fn architectures(names: &[String]) -> Result<Vec<Arch>> {
             "SCMP_ARCH_AARCH64" => Arch::Aarch64,
             // Other machines' calls cannot be made here.
             name if name.starts_with("SCMP_ARCH_") => continue,
-            name => return Err(Error::Seccomp(format!("invalid architecture {name:?}"))),
+            name => return Err(invalid("arch", name)),
         };
         if !list.contains(&arch) {
             list.push(arch);
@@ -415,7 +420,7 @@ fn operator(name: &str) -> Result<Operator> {
         "SCMP_CMP_GE" => Operator::GreaterOrEqual,
         "SCMP_CMP_GT" => Operator::Greater,
         "SCMP_CMP_MASKED_EQ" => Operator::MaskedEqual,
-        other => return Err(Error::Seccomp(format!("invalid operator {other:?}"))),
+        other => return Err(invalid("operator", other)),
     })
 }
 
