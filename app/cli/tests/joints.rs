@@ -125,7 +125,7 @@ fn our_runtime_does_as_runc_does() {
 }
 
 #[test]
-#[ignore = "takes minutes, and fails: runc's words for three mistakes, its status in poststart hooks, and the case `life` does not end"]
+#[ignore = "takes minutes"]
 fn our_runtime_does_as_runc_does_in_every_case() {
     let script = "/vm-agent/runtime/tests/guest/compare_bundles.py";
     check(&["python3", script, "/usr/bin/longshore-runtime"]);

@@ -46,4 +46,19 @@ fn images_are_pulled_by_tag_and_by_digest() {
         missing.contains("not found") || missing.contains("manifest unknown"),
         "{missing}"
     );
+    // By another name nobody has declared it insecure.
+    let by_address = format!("10.0.2.2:{}/busybox:1", registry.port);
+    let plain = vm.docker_fails(1, &["pull", &by_address]);
+    assert!(
+        plain
+            .trim_end()
+            .ends_with("http: server gave HTTP response to HTTPS client"),
+        "{plain}"
+    );
+    drop(registry);
+    let down = vm.docker_fails(1, &["pull", &by_address]);
+    assert!(
+        down.trim_end().ends_with("connect: connection refused"),
+        "{down}"
+    );
 }

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Instance, eventually, shared, text};
+use common::{Instance, eventually, expect_success, shared, text};
 
 /// `kill -9` of one service of the guest, by its process name.
 fn kill(vm: &Instance, service: &str) {
@@ -94,6 +94,20 @@ fn containers_outlive_the_host_service() {
     vm.longshore(&["status"]);
     assert_eq!(pid_of(vm, "steady"), pid);
     vm.docker(&["rm", "-f", "steady"]);
+}
+
+#[test]
+fn a_vm_starts_right_after_its_predecessor() {
+    let vm = Instance::new();
+    vm.start(&[]);
+    for _ in 0..3 {
+        let restarted = vm.longshore(&["restart"]);
+        expect_success(&restarted, "longshore restart");
+    }
+    vm.longshore(&["shell", "--", "poweroff"]);
+    // The old process is at any stage of its end now.
+    vm.start(&[]);
+    vm.docker(&["version"]);
 }
 
 #[test]

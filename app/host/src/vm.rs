@@ -37,6 +37,8 @@ const ENGINE_PAUSE: Duration = Duration::from_millis(200);
 /// An orderly power-off takes at most so long; then QEMU is ended the hard way.
 const STOP_DEADLINE_MS: u64 = 20_000;
 const GUEST_PATIENCE: Duration = Duration::from_secs(5);
+/// Until a process that stops its VM has ended.
+const END_PATIENCE: Duration = Duration::from_millis(STOP_DEADLINE_MS + 5_000);
 
 /// The one VM of this instance.
 pub struct Vm {
@@ -167,8 +169,7 @@ impl Vm {
         let cancel = self.fresh_cancel();
         self.enter(reporter, "vm", "Starting the VM's process");
         let boot = async {
-            // One that an earlier service left, and that this one could not take up.
-            let client = match vm_process::find(&self.home).await {
+            let client = match self.left_running().await {
                 Some(client) => client,
                 None => vm_process::spawn(&self.home, &config).await.map_err(|e| {
                     // It served its sockets and ended before we were there: it has left a reason.
@@ -199,6 +200,20 @@ impl Vm {
                     _ => Phase::Failed { why },
                 });
                 Err(error)
+            }
+        }
+    }
+
+    /// A process that an earlier service left, and that this one could not take up. One that is about to end is waited for.
+    async fn left_running(&self) -> Option<Client> {
+        let mut client = vm_process::find(&self.home).await?;
+        match client.state().await {
+            Ok(VmState::Starting { .. } | VmState::Running(_) | VmState::Paused { .. }) => {
+                Some(client)
+            }
+            _ => {
+                let _ = tokio::time::timeout(END_PATIENCE, client.gone()).await;
+                None
             }
         }
     }
@@ -388,6 +403,7 @@ impl Vm {
         let settled = phase.wait_for(|p| matches!(p, Phase::Stopped | Phase::Failed { .. }));
         // A VM that this service never took up has nobody who watches it.
         let _ = tokio::time::timeout(GUEST_PATIENCE, settled).await;
+        let _ = tokio::time::timeout(END_PATIENCE, client.gone()).await;
         self.set_phase(Phase::Stopped);
         Ok(false)
     }
@@ -395,6 +411,7 @@ impl Vm {
     async fn end_process(&self, force: bool) {
         if let Some(mut client) = vm_process::find(&self.home).await {
             let _ = client.stop(STOP_DEADLINE_MS, force).await;
+            let _ = tokio::time::timeout(END_PATIENCE, client.gone()).await;
         }
     }
 

@@ -97,6 +97,14 @@ impl Client {
         self.done(Request::GrowDisk { bytes }).await
     }
 
+    /// Returns when `longshore-vm` has given up its lock and its sockets: the next one can start.
+    pub async fn gone(mut self) {
+        while matches!(
+            line::read_json::<ReplyLine, _>(&mut self.reader).await,
+            Ok(Some(_))
+        ) {}
+    }
+
     async fn done(&mut self, request: Request) -> Result<(), ClientError> {
         match self.request(request).await? {
             Reply::Done => Ok(()),

@@ -74,8 +74,8 @@ struct AlreadyRunning(String, String);
 /// What is held while the VM lives.
 struct Prepared {
     config: VmConfig,
-    /// Locked; released with the process.
-    _lock: File,
+    /// Locked; released when QEMU and the sockets are gone.
+    lock: File,
 }
 
 fn prepare(path: &Path) -> anyhow::Result<Prepared> {
@@ -88,10 +88,7 @@ fn prepare(path: &Path) -> anyhow::Result<Prepared> {
         create_private(dir).with_context(|| format!("make {}", dir.display()))?;
     }
     let lock = lock(&vm_dir.join("lock"), &config.home)?;
-    Ok(Prepared {
-        config,
-        _lock: lock,
-    })
+    Ok(Prepared { config, lock })
 }
 
 /// A terminal's Ctrl-C and the death of whoever started us end nothing here, and what we make is private.
@@ -146,7 +143,7 @@ fn run(prepared: Prepared) -> anyhow::Result<VmState> {
         .build()
         .context("make the runtime")?;
     let config = prepared.config.clone();
-    let end = runtime.block_on(serve(prepared.config));
+    let end = runtime.block_on(serve(prepared));
     let _ = fs::remove_file(config.sockets().join("initramfs"));
     end
 }
@@ -158,7 +155,7 @@ fn keep_last_state(path: &Path, state: &VmState) {
     }
 }
 
-async fn serve(config: VmConfig) -> anyhow::Result<VmState> {
+async fn serve(Prepared { config, lock }: Prepared) -> anyhow::Result<VmState> {
     let last_state = config.last_state();
     // An earlier VM's says nothing of this one.
     let _ = fs::remove_file(&last_state);
@@ -192,6 +189,8 @@ async fn serve(config: VmConfig) -> anyhow::Result<VmState> {
     // Before the sockets close: whoever loses its connection finds the reason there.
     keep_last_state(&last_state, &last);
     tasks.shutdown().await;
+    // Before the connections end: who sees that may start the next one.
+    drop(lock);
     // Connections hold receivers of the state; they end once the last sender is gone, after the last state is read.
     let closed = watchers.clone();
     drop(watchers);

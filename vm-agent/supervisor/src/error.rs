@@ -30,9 +30,9 @@ pub enum Error {
     Store(String),
     #[error("{0}")]
     Other(String),
-    /// A shim's answer, passed on as it is.
+    /// In somebody else's words: a shim's answer, or what Docker says of a registry.
     #[error("{message}")]
-    Shim { code: Code, message: String },
+    Foreign { code: Code, message: String },
     #[error("{context}: {source}")]
     Context { context: String, source: Box<Error> },
 }
@@ -50,7 +50,7 @@ impl Error {
             Error::Unimplemented(_) => Code::Unimplemented,
             Error::OutOfRange(_) => Code::OutOfRange,
             Error::Canceled(_) => Code::Cancelled,
-            Error::Shim { code, .. } => *code,
+            Error::Foreign { code, .. } => *code,
             Error::Context { source, .. } => source.code(),
             Error::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull => {
                 Code::ResourceExhausted

@@ -73,7 +73,35 @@ pub fn reason(error: &reqwest::Error) -> String {
                 .unwrap_or_default();
             format!("dial tcp {host}:{port}: connect: connection refused")
         }
+        _ if speaks_plain_http(cause) => {
+            "http: server gave HTTP response to HTTPS client".to_owned()
+        }
         _ => cause.to_string(),
+    }
+}
+
+/// The answer to a TLS greeting was no TLS at all.
+fn speaks_plain_http(mut cause: &(dyn std::error::Error + 'static)) -> bool {
+    // An I/O error does not name what it wraps as its source.
+    while let Some(inner) = cause
+        .downcast_ref::<std::io::Error>()
+        .and_then(std::io::Error::get_ref)
+    {
+        cause = inner;
+    }
+    matches!(
+        cause.downcast_ref(),
+        Some(rustls::Error::InvalidMessage(
+            rustls::InvalidMessage::InvalidContentType
+        ))
+    )
+}
+
+/// As Docker's clients know it, without the name of an error class at its end.
+fn request_failed(request: &str, error: &reqwest::Error) -> Error {
+    Error::Foreign {
+        code: tonic::Code::Unavailable,
+        message: format!("failed to do request: {request}: {}", reason(error)),
     }
 }
 
@@ -157,10 +185,7 @@ impl Registry {
                 Err(error) => {
                     let verb = method.as_str();
                     let verb = format!("{}{}", &verb[..1], verb[1..].to_lowercase());
-                    let why = reason(&error);
-                    return Err(Error::Unavailable(format!(
-                        "failed to do request: {verb} {url:?}: {why}"
-                    )));
+                    return Err(request_failed(&format!("{verb} {url:?}"), &error));
                 }
             };
             let status = answer.status();
@@ -214,7 +239,7 @@ impl Registry {
         let url = answer.url().to_string();
         Err(match status {
             StatusCode::NOT_FOUND => Error::NotFound(what.to_owned()),
-            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Error::Shim {
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Error::Foreign {
                 code: tonic::Code::PermissionDenied,
                 message: format!(
                     "{what}: {} access denied, repository does not exist or may require authorization: \
@@ -344,13 +369,12 @@ impl Registry {
         if let Some(authorization) = self.authorization.lock().await.as_ref().filter(|_| is_own) {
             request = request.header(AUTHORIZATION, authorization);
         }
-        let answer = request.body(body).send().await.map_err(|error| {
-            Error::Unavailable(format!(
-                "failed to do request: Put {:?}: {}",
-                place.as_str(),
-                reason(&error)
-            ))
-        })?;
+        let what = format!("Put {:?}", place.as_str());
+        let answer = request
+            .body(body)
+            .send()
+            .await
+            .map_err(|error| request_failed(&what, &error))?;
         self.check(answer, &format!("content {digest}"))?;
         Ok(())
     }

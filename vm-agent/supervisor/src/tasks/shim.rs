@@ -114,7 +114,7 @@ impl Drop for Shim {
 
 fn call_error(method: &str, error: ttrpc::Error) -> Error {
     match error {
-        ttrpc::Error::RpcStatus(status) => Error::Shim {
+        ttrpc::Error::RpcStatus(status) => Error::Foreign {
             code: Code::from_i32(status.code.value()),
             message: status.message,
         },
