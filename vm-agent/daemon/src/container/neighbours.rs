@@ -4,7 +4,9 @@ use super::config::NetworkingConfig;
 use super::{Container, Rootfs};
 use crate::error::{ApiError, ApiResult};
 use crate::image::Platform;
-use crate::network::{ContainerNetworkRequest, EndpointSet, EndpointSettings, PortBinding};
+use crate::network::{
+    ContainerNetworkRequest, EndpointSet, EndpointSettings, PortBinding, netns_path,
+};
 use crate::state::Daemon;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -97,21 +99,40 @@ pub fn network_request(container: &Container, netns: PathBuf) -> ContainerNetwor
     }
 }
 
-/// Gives the container its network; returns the namespace to join (`None`: the guest's own).
-pub async fn attach_network(daemon: &Daemon, container: &Container) -> ApiResult<Option<PathBuf>> {
-    let mode = container.host_config.network_mode.as_str();
-    if let Some(peer) = mode.strip_prefix("container:") {
-        let peer = daemon.containers.get(peer)?;
-        if !peer.running {
-            return Err(ApiError::conflict(format!(
-                "cannot join network of a non running container: {}",
-                peer.id
-            )));
-        }
-        copy_network_files(daemon, &peer, container)?;
+/// The running container whose network this one is to share, if it is to.
+fn network_peer(daemon: &Daemon, container: &Container) -> ApiResult<Option<Container>> {
+    let Some(peer) = container
+        .host_config
+        .network_mode
+        .strip_prefix("container:")
+    else {
+        return Ok(None);
+    };
+    let peer = daemon.containers.get(peer)?;
+    match peer.running {
+        true => Ok(Some((*peer).clone())),
+        false => Err(ApiError::conflict(format!(
+            "cannot join network of a non running container: {}",
+            peer.id
+        ))),
+    }
+}
+
+/// Where the network namespace is that the container joins, once [`attach_network`] is done (`None`: the guest's own).
+pub fn network_namespace(daemon: &Daemon, container: &Container) -> ApiResult<Option<PathBuf>> {
+    if let Some(peer) = network_peer(daemon, container)? {
         return Ok(Some(PathBuf::from(format!("/proc/{}/ns/net", peer.pid))));
     }
-    let namespace = match mode {
+    let own = container.host_config.network_mode != "host";
+    Ok(own.then(|| netns_path(&container.id)))
+}
+
+/// Gives the container its network.
+pub async fn attach_network(daemon: &Daemon, container: &Container) -> ApiResult<()> {
+    if let Some(peer) = network_peer(daemon, container)? {
+        return copy_network_files(daemon, &peer, container);
+    }
+    let namespace = match container.host_config.network_mode.as_str() {
         "host" => None,
         _ => Some(daemon.networks.create_netns(&container.id).await?),
     };
@@ -136,7 +157,7 @@ pub async fn attach_network(daemon: &Daemon, container: &Container) -> ApiResult
         folder.join("hostname"),
         format!("{}\n", container.config.hostname),
     )?;
-    Ok(namespace)
+    Ok(())
 }
 
 /// Follows a change of a running container's networks in the files that it has of them. They are bind-mounted, so they are written in
@@ -173,9 +194,7 @@ fn copy_network_files(daemon: &Daemon, peer: &Container, container: &Container) 
         daemon.containers.folder(&container.id),
     );
     for name in ["resolv.conf", "hosts", "hostname"] {
-        if from.join(name).exists() {
-            std::fs::copy(from.join(name), to.join(name))?;
-        }
+        std::fs::copy(from.join(name), to.join(name))?;
     }
     Ok(())
 }

@@ -109,16 +109,23 @@ async fn run(daemon: &Arc<Daemon>, entry: &Arc<Entry>, container: &Container) ->
     };
     let network = neighbours::attach_network(daemon, container);
     let network = network.instrument(tracing::info_span!("network"));
-    let (mounts, network) = tokio::join!(mounts, network);
-    let (mounts, network) = (mounts?, network?);
-    let surroundings = surroundings(daemon, container, network, &mounts)
-        .instrument(tracing::info_span!("volumes and accounts"))
-        .await?;
-    let spec = spec::generate(container, &surroundings)?;
+    // The other half of the preparation knows where the network will be, and need not wait for it.
+    let namespace = neighbours::network_namespace(daemon, container)?;
+    let record = async {
+        let mounts = mounts.await?;
+        let surroundings = surroundings(daemon, container, namespace, &mounts)
+            .instrument(tracing::info_span!("volumes and accounts"))
+            .await?;
+        let spec = spec::generate(container, &surroundings)?;
+        create_record(daemon, container, &spec)
+            .instrument(tracing::info_span!("record"))
+            .await?;
+        Ok::<_, ApiError>(mounts)
+    };
+    let (mounts, network) = tokio::join!(record, network);
+    network?;
+    let mounts = mounts?;
     let stdio = stdio::of_task(containers, container).await?;
-    create_record(daemon, container, &spec)
-        .instrument(tracing::info_span!("record"))
-        .await?;
     let pid = create_task(daemon, container, mounts, stdio).await?;
     meet_clients(entry).await;
     let start = api::StartRequest {

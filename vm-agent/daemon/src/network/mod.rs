@@ -79,6 +79,11 @@ struct State {
     next_port: u16,
 }
 
+/// Where the namespace of a container's own network is bound.
+pub fn netns_path(container_id: &str) -> PathBuf {
+    netns::path(crate::identity::short(container_id))
+}
+
 impl Networks {
     /// Reads what is kept; the kernel is brought in line in the background, and waited for by whoever needs it.
     pub async fn open(parts: &Parts) -> ApiResult<Self> {
@@ -174,7 +179,7 @@ impl Networks {
 
     /// Creates a container's network namespace and returns its file.
     pub async fn create_netns(&self, id: &str) -> ApiResult<PathBuf> {
-        let path = netns::path(crate::identity::short(id));
+        let path = netns_path(id);
         let target = path.clone();
         self.blocking(move |_| Ok(netns::create(&target)?)).await?;
         Ok(path)

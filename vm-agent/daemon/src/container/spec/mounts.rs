@@ -149,7 +149,7 @@ pub fn all(
     for name in ["resolv.conf", "hostname", "hosts"] {
         let target = format!("/etc/{name}");
         let source = folder.join(name);
-        if source.exists() && !own.iter().any(|mount| destination(mount) == target) {
+        if !own.iter().any(|mount| destination(mount) == target) {
             let mut options = vec!["rbind", "rprivate"];
             if container.host_config.readonly_rootfs {
                 options.push("ro");
@@ -220,6 +220,9 @@ mod tests {
                 "/dev/mqueue",
                 "/a",
                 "/dev/shm",
+                "/etc/resolv.conf",
+                "/etc/hostname",
+                "/etc/hosts",
                 "/a/b/c"
             ]
         );
