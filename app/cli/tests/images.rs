@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::registry::Registry;
+use common::registry::{Registry, USERS};
 use common::{Instance, expect_success, finish, shared};
 use std::path::Path;
 use std::process::Command;
@@ -105,10 +105,7 @@ fn a_container_is_committed_with_changes() {
 #[test]
 fn images_are_pushed_and_pulled_again() {
     let registry = Registry::start();
-    // User `me`, password `secret`.
-    let guarded = Registry::start_with(Some(
-        "me:$2b$04$THBTIuyAEPOVebTx9cyAp.9CD2CZkTdzCY0ED5nlvfj575O3eU25i\n",
-    ));
+    let guarded = Registry::start_with(Some(USERS));
     let host = format!("host.docker.internal:{}", registry.port);
     let vm = Instance::new();
     expect_success(

@@ -16,6 +16,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("longshore-builder", &["longshore-tar-entries"]),
     // A stranger's archive is bounded in one place, whoever reads it.
     ("longshore-tar-entries", &[]),
+    // Both ask registries: one for content, one what a name stands for.
+    ("longshore-registry", &[]),
     (
         "longshore-agent",
         &["longshore-protocol", "longshore-trace"],
@@ -26,6 +28,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "longshore-builder",
             "longshore-container-log",
             "longshore-protocol",
+            "longshore-registry",
             "longshore-supervisor-api",
             "longshore-tar-entries",
             "longshore-trace",
@@ -34,6 +37,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     (
         "longshore-supervisor",
         &[
+            "longshore-registry",
             "longshore-supervisor-api",
             "longshore-tar-entries",
             "longshore-trace",

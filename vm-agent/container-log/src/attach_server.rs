@@ -79,7 +79,7 @@ async fn serve(mut stream: UnixStream, shared: Arc<Shared>) -> io::Result<()> {
             Read::Lost(_) if !hello.streams.stdout && !hello.streams.stderr => continue,
             Read::Lost(count) => Frame::Lost(count),
             Read::Nothing => {
-                let end = shared.ring().end();
+                let end = shared.written();
                 if hello.streams.wake && woken_at < end {
                     woken_at = end;
                     Frame::Wake.write(&mut stream).await?;

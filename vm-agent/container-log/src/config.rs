@@ -1,5 +1,6 @@
 //! Where and how one container's output is logged, and its form as a containerd stdio URI.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
@@ -53,6 +54,12 @@ pub struct LogConfig {
     pub max_size: u64,
     /// Files kept, the current one included; at least 1.
     pub max_files: u32,
+    /// Whether rotated files are packed with gzip.
+    pub compress: bool,
+    /// What every record carries beside its line, for `docker logs --details`.
+    pub attributes: BTreeMap<String, String>,
+    /// Bytes of records that may wait for the disk before new ones are dropped; 0: the container waits instead.
+    pub buffer: u64,
 }
 
 impl LogConfig {
@@ -64,6 +71,9 @@ impl LogConfig {
             driver: Driver::default(),
             max_size: DEFAULT_MAX_SIZE,
             max_files: DEFAULT_MAX_FILES,
+            compress: false,
+            attributes: BTreeMap::new(),
+            buffer: 0,
         }
     }
 
@@ -79,14 +89,35 @@ impl LogConfig {
 
     /// The task's `stdout` and `stderr` for containerd.
     pub fn to_uri(&self) -> String {
-        format!(
-            "binary://{BINARY}?id={}&dir={}&driver={}&max-size={}&max-file={}",
-            escape(&self.id),
-            escape(&self.dir.to_string_lossy()),
-            self.driver.name(),
-            self.max_size,
-            self.max_files,
-        )
+        let pairs = self.to_pairs();
+        let query: Vec<String> = pairs
+            .iter()
+            .map(|(key, value)| format!("{key}={}", escape(value)))
+            .collect();
+        format!("binary://{BINARY}?{}", query.join("&"))
+    }
+
+    /// What [`from_pairs`](Self::from_pairs) reads.
+    pub fn to_pairs(&self) -> Vec<(&'static str, String)> {
+        let mut pairs = vec![
+            ("id", self.id.clone()),
+            ("dir", self.dir.to_string_lossy().into_owned()),
+            ("driver", self.driver.name().to_owned()),
+            ("max-size", self.max_size.to_string()),
+            ("max-file", self.max_files.to_string()),
+        ];
+        if self.compress {
+            pairs.push(("compress", "true".to_owned()));
+        }
+        if self.buffer > 0 {
+            pairs.push(("buffer", self.buffer.to_string()));
+        }
+        let attributes = self.attributes.iter();
+        // One pair each: a setting has no characters of its own that a name or value could not hold.
+        pairs.extend(
+            attributes.map(|(key, value)| ("attribute", format!("{}={}", escape(key), value))),
+        );
+        pairs
     }
 
     /// True if the URI asks for `longshore-log`, wherever it is installed.
@@ -131,6 +162,12 @@ impl LogConfig {
                 "max-size" => config.max_size = parse_size(&value).ok_or_else(bad)?,
                 "max-file" => {
                     config.max_files = value.parse().ok().filter(|n| *n > 0).ok_or_else(bad)?;
+                }
+                "compress" => config.compress = value == "true",
+                "buffer" => config.buffer = value.parse().map_err(|_| bad())?,
+                "attribute" => {
+                    let (name, value) = value.split_once('=').ok_or_else(bad)?;
+                    config.attributes.insert(unescape(name), value.to_owned());
                 }
                 _ => {}
             }
@@ -214,6 +251,9 @@ mod tests {
         config.driver = Driver::None;
         config.max_size = 7;
         config.max_files = 1;
+        config.compress = true;
+        config.buffer = 9;
+        config.attributes = [("a=b&".to_owned(), "c d=%".to_owned())].into();
         assert_eq!(LogConfig::from_uri(&config.to_uri()).unwrap(), config);
     }
 

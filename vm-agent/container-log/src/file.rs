@@ -4,9 +4,11 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Seek, SeekFrom, Write};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::thread::{self, JoinHandle};
 
 use crate::config::LogConfig;
 use crate::error::{Error, Result};
+use crate::packed;
 
 /// An open log file. All methods block on the disk.
 #[derive(Debug)]
@@ -16,6 +18,9 @@ pub(crate) struct LogFile {
     size: u64,
     max_size: u64,
     max_files: u32,
+    compress: bool,
+    /// The last rotated file while it is packed.
+    packing: Option<JoinHandle<()>>,
 }
 
 impl LogFile {
@@ -34,6 +39,8 @@ impl LogFile {
             size,
             max_size: config.max_size,
             max_files: config.max_files,
+            compress: config.compress,
+            packing: None,
         };
         log.end_torn_line();
         Ok(log)
@@ -88,19 +95,47 @@ impl LogFile {
             path: self.path.clone(),
             source,
         };
+        if let Some(packing) = self.packing.take() {
+            // It says itself why it failed.
+            drop(packing.join());
+        }
         for index in (1..self.max_files).rev() {
-            match fs::rename(rotated(&self.path, index - 1), rotated(&self.path, index)) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
-                _ => {}
+            let (from, to) = (rotated(&self.path, index - 1), rotated(&self.path, index));
+            if self.compress {
+                rename(&packed::name(&from), &packed::name(&to)).map_err(failed)?;
             }
+            rename(&from, &to).map_err(failed)?;
         }
         if self.max_files == 1 {
             fs::remove_file(&self.path).map_err(failed)?;
         }
         self.file = open_append(&self.path).map_err(failed)?;
         self.size = 0;
+        if self.compress && self.max_files > 1 {
+            self.packing = Some(pack(rotated(&self.path, 1)));
+        }
         Ok(())
     }
+}
+
+/// What is not there is not renamed; what is in the way goes.
+fn rename(from: &Path, to: &Path) -> io::Result<()> {
+    match fs::rename(from, to) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => match fs::remove_file(to) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            done => done,
+        },
+        done => done,
+    }
+}
+
+/// Beside the container's output, which is not held up.
+fn pack(path: PathBuf) -> JoinHandle<()> {
+    thread::spawn(move || {
+        if let Err(error) = packed::pack(&path) {
+            eprintln!("log: cannot pack {}: {error}", path.display());
+        }
+    })
 }
 
 /// Bytes of the whole lines that fit into `room`.
@@ -158,6 +193,24 @@ mod tests {
         assert_eq!(read(1).as_deref(), Some("dddddddddddddd\n"));
         assert_eq!(read(2).as_deref(), Some("bbbb\ncccc\n"));
         assert_eq!(read(3), None);
+    }
+
+    #[test]
+    fn packs_what_it_rotates() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut config = LogConfig::new("c", dir.path());
+        (config.max_size, config.max_files, config.compress) = (10, 3, true);
+        let mut log = LogFile::open(&config).unwrap();
+        for record in ["aaaaaaaa\n", "bbbbbbbb\n", "cccccccc\n", "dddddddd\n"] {
+            log.append(record.as_bytes()).unwrap();
+        }
+        log.packing.take().unwrap().join().unwrap();
+        let mut names: Vec<_> = fs::read_dir(dir.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        assert_eq!(names, ["c-json.log", "c-json.log.1.gz", "c-json.log.2.gz"]);
     }
 
     #[test]

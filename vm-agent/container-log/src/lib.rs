@@ -51,8 +51,10 @@ mod file;
 mod line;
 mod log_files;
 mod log_task;
+mod packed;
 mod reader;
 mod ring;
+mod sink;
 mod splitter;
 mod time;
 

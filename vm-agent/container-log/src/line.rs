@@ -1,6 +1,7 @@
-//! One line of Docker's json-file format: `{"log":"…","stream":"stdout","time":"…"}`.
+//! One line of Docker's json-file format: `{"log":"…","stream":"stdout","attrs":{…},"time":"…"}`; without `attrs` when there are none.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::io::Write;
 
 use serde::Deserialize;
@@ -8,8 +9,31 @@ use serde::Deserialize;
 use crate::attach_protocol::StreamKind;
 use crate::time::Timestamp;
 
+/// The member that carries the attributes, ready for [`encode`]; empty when there are none.
+pub(crate) fn encode_attributes(attributes: &BTreeMap<String, String>) -> Vec<u8> {
+    if attributes.is_empty() {
+        return Vec::new();
+    }
+    let mut out = b",\"attrs\":{".to_vec();
+    for (at, (key, value)) in attributes.iter().enumerate() {
+        out.extend_from_slice(if at == 0 { b"\"" } else { b",\"" });
+        encode_text(&mut out, key);
+        out.extend_from_slice(b"\":\"");
+        encode_text(&mut out, value);
+        out.push(b'"');
+    }
+    out.push(b'}');
+    out
+}
+
 /// Appends one record. Bytes that are not UTF-8 become U+FFFD, as under Docker.
-pub(crate) fn encode(out: &mut Vec<u8>, log: &[u8], stream: StreamKind, time: &str) {
+pub(crate) fn encode(
+    out: &mut Vec<u8>,
+    log: &[u8],
+    stream: StreamKind,
+    attributes: &[u8],
+    time: &str,
+) {
     out.extend_from_slice(b"{\"log\":\"");
     for chunk in log.utf8_chunks() {
         encode_text(out, chunk.valid());
@@ -20,7 +44,9 @@ pub(crate) fn encode(out: &mut Vec<u8>, log: &[u8], stream: StreamKind, time: &s
     }
     out.extend_from_slice(b"\",\"stream\":\"");
     out.extend_from_slice(stream.name().as_bytes());
-    out.extend_from_slice(b"\",\"time\":\"");
+    out.push(b'"');
+    out.extend_from_slice(attributes);
+    out.extend_from_slice(b",\"time\":\"");
     out.extend_from_slice(time.as_bytes());
     out.extend_from_slice(b"\"}\n");
 }
@@ -52,6 +78,7 @@ fn encode_text(out: &mut Vec<u8>, text: &str) {
 pub(crate) struct Record {
     pub log: Vec<u8>,
     pub stream: StreamKind,
+    pub attributes: BTreeMap<String, String>,
     pub time: Timestamp,
 }
 
@@ -63,6 +90,8 @@ pub(crate) fn decode(line: &[u8]) -> Option<Record> {
         log: Cow<'a, str>,
         #[serde(default, borrow)]
         stream: Cow<'a, str>,
+        #[serde(default, rename = "attrs")]
+        attributes: BTreeMap<String, String>,
         #[serde(borrow)]
         time: Cow<'a, str>,
     }
@@ -73,6 +102,7 @@ pub(crate) fn decode(line: &[u8]) -> Option<Record> {
             "stderr" => StreamKind::Stderr,
             _ => StreamKind::Stdout,
         },
+        attributes: raw.attributes,
         time: Timestamp::parse(&raw.time).ok()?,
     })
 }
@@ -93,7 +123,7 @@ mod tests {
             ("\u{e4}\u{1f600}".as_bytes(), "\u{e4}\u{1f600}"),
         ] {
             let mut out = Vec::new();
-            encode(&mut out, log, StreamKind::Stderr, TIME);
+            encode(&mut out, log, StreamKind::Stderr, b"", TIME);
             let expected =
                 format!("{{\"log\":\"{json}\",\"stream\":\"stderr\",\"time\":\"{TIME}\"}}\n");
             assert_eq!(String::from_utf8(out.clone()).unwrap(), expected);
@@ -104,6 +134,21 @@ mod tests {
                 (StreamKind::Stderr, TIME)
             );
         }
+    }
+
+    #[test]
+    fn attributes() {
+        let attributes = [("b", "\"x\""), ("a", "1")].map(|(k, v)| (k.to_owned(), v.to_owned()));
+        let attributes = BTreeMap::from(attributes);
+        let mut out = Vec::new();
+        let member = encode_attributes(&attributes);
+        encode(&mut out, b"x", StreamKind::Stdout, &member, TIME);
+        let expected = r#"{"log":"x","stream":"stdout","attrs":{"a":"1","b":"\"x\""},"time":"2026-11-23T18:30:00.5Z"}"#;
+        assert_eq!(
+            String::from_utf8(out.clone()).unwrap(),
+            format!("{expected}\n")
+        );
+        assert_eq!(decode(&out).unwrap().attributes, attributes);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The set of rotated files of one log, opened consistently while the writer may rotate.
 //!
 //! A rotated file keeps its inode, and an inode that is open is not reused: so inodes tell which
-//! files are which, whatever they are called by now.
+//! files are which, whatever they are called by now. A packed one tells the inode that it had.
 
 use std::fs::{File, Metadata};
 use std::io::{self, Seek, SeekFrom};
@@ -9,52 +9,89 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 
 use crate::file::rotated;
+use crate::packed;
 use crate::reader::{Tail, missing_is_none};
 
 /// More rotated files than anyone configures.
 const MAX_FILES: u32 = 1000;
+
 /// Opening is tried again when a rotation came in between; each rotation takes megabytes.
 const ATTEMPTS: u32 = 20;
 
-/// All files, oldest first, positioned at the beginning of the tail.
-pub(crate) fn open_all(path: &Path, tail: Tail) -> io::Result<Vec<File>> {
-    let mut files = open_set(path)?;
-    if let Tail::Last(count) = tail {
-        skip_to_tail(&mut files, count)?;
+/// One of the files; packed ones are unpacked when their turn comes.
+#[derive(Debug)]
+pub(crate) enum LogPart {
+    Plain(File),
+    Packed(File),
+}
+
+impl LogPart {
+    /// The file to be read.
+    pub(crate) fn into_plain(self, folder: &Path) -> io::Result<File> {
+        match self {
+            LogPart::Plain(file) => Ok(file),
+            LogPart::Packed(file) => packed::unpack(&file, folder),
+        }
     }
-    Ok(files)
+
+    pub(crate) fn try_clone(&self) -> io::Result<LogPart> {
+        Ok(match self {
+            LogPart::Plain(file) => LogPart::Plain(file.try_clone()?),
+            LogPart::Packed(file) => LogPart::Packed(file.try_clone()?),
+        })
+    }
+
+    fn is(&self, other: &Metadata) -> io::Result<bool> {
+        Ok(match self {
+            LogPart::Plain(file) => same(&file.metadata()?, other),
+            LogPart::Packed(file) => packed::origin(file) == Some(other.ino()),
+        })
+    }
+}
+
+/// All files, oldest first, positioned at the beginning of the tail.
+pub(crate) fn open_all(path: &Path, tail: Tail) -> io::Result<Vec<LogPart>> {
+    let mut parts = open_set(path)?;
+    if let Tail::Last(count) = tail {
+        skip_to_tail(&mut parts, folder_of(path), count)?;
+    }
+    Ok(parts)
 }
 
 /// The files after the one that is open as `current`, oldest first. If it has been deleted, the
 /// lines between are gone and reading goes on with the oldest there is.
-pub(crate) fn open_newer(path: &Path, current: Option<Metadata>) -> io::Result<Vec<File>> {
+pub(crate) fn open_newer(path: &Path, current: Option<Metadata>) -> io::Result<Vec<LogPart>> {
     let Some(current) = current else {
         return open_set(path);
     };
     if missing_is_none(path.metadata())?.is_none_or(|newest| same(&newest, &current)) {
         return Ok(Vec::new());
     }
-    let mut files = open_set(path)?;
+    let mut parts = open_set(path)?;
     let mut known = None;
-    for (index, file) in files.iter().enumerate() {
-        if same(&file.metadata()?, &current) {
+    for (index, part) in parts.iter().enumerate() {
+        if part.is(&current)? {
             known = Some(index);
         }
     }
-    files.drain(..known.map_or(0, |index| index + 1));
-    Ok(files)
+    parts.drain(..known.map_or(0, |index| index + 1));
+    Ok(parts)
+}
+
+pub(crate) fn folder_of(path: &Path) -> &Path {
+    path.parent().unwrap_or(Path::new("/"))
 }
 
 fn same(a: &Metadata, b: &Metadata) -> bool {
     (a.dev(), a.ino()) == (b.dev(), b.ino())
 }
 
-fn open_set(path: &Path) -> io::Result<Vec<File>> {
+fn open_set(path: &Path) -> io::Result<Vec<LogPart>> {
     for _ in 0..ATTEMPTS {
-        let mut files = Vec::new();
+        let mut parts = Vec::new();
         for index in 0..MAX_FILES {
-            match missing_is_none(File::open(rotated(path, index)))? {
-                Some(file) => files.push(file),
+            match open_part(&rotated(path, index))? {
+                Some(part) => parts.push(part),
                 // The current file is missing for a moment while the writer rotates.
                 None if index == 0 => {}
                 None => break,
@@ -62,14 +99,14 @@ fn open_set(path: &Path) -> io::Result<Vec<File>> {
         }
         // The newest is unchanged: no rotation came in between.
         let newest = missing_is_none(path.metadata())?;
-        let unchanged = match (&newest, files.first()) {
-            (Some(newest), Some(file)) => same(newest, &file.metadata()?),
+        let unchanged = match (&newest, parts.first()) {
+            (Some(newest), Some(part)) => part.is(newest)?,
             (None, None) => true,
             _ => false,
         };
         if unchanged {
-            files.reverse();
-            return Ok(files);
+            parts.reverse();
+            return Ok(parts);
         }
     }
     Err(io::Error::other(
@@ -77,17 +114,30 @@ fn open_set(path: &Path) -> io::Result<Vec<File>> {
     ))
 }
 
-/// Drops and positions the files so that `count` records are left.
-fn skip_to_tail(files: &mut Vec<File>, mut count: u64) -> io::Result<()> {
-    for index in (0..files.len()).rev() {
-        let (start, found) = tail_start(&files[index], count)?;
-        if found >= count {
-            files[index].seek(SeekFrom::Start(start))?;
-            files.drain(..index);
-            return Ok(());
-        }
-        count -= found;
+/// A packed file is there before the plain one goes.
+fn open_part(path: &Path) -> io::Result<Option<LogPart>> {
+    if let Some(file) = missing_is_none(File::open(path))? {
+        return Ok(Some(LogPart::Plain(file)));
     }
+    let packed = missing_is_none(File::open(packed::name(path)))?;
+    Ok(packed.map(LogPart::Packed))
+}
+
+/// Drops and positions the files so that `count` records are left.
+fn skip_to_tail(parts: &mut Vec<LogPart>, folder: &Path, mut count: u64) -> io::Result<()> {
+    let mut tail = Vec::new();
+    while let Some(part) = parts.pop() {
+        let mut file = part.into_plain(folder)?;
+        let (start, found) = tail_start(&file, count)?;
+        file.seek(SeekFrom::Start(start))?;
+        tail.push(LogPart::Plain(file));
+        count -= found;
+        if count == 0 {
+            break;
+        }
+    }
+    tail.reverse();
+    *parts = tail;
     Ok(())
 }
 
@@ -126,9 +176,13 @@ mod tests {
         let path = dir.path().join("x");
         for (index, text) in contents.iter().rev().enumerate() {
             std::fs::write(rotated(&path, index as u32), text).unwrap();
+            if index > 1 {
+                packed::pack(&rotated(&path, index as u32)).unwrap();
+            }
         }
         let mut out = String::new();
-        for mut file in open_all(&path, Tail::Last(count)).unwrap() {
+        for part in open_all(&path, Tail::Last(count)).unwrap() {
+            let mut file = part.into_plain(dir.path()).unwrap();
             file.read_to_string(&mut out).unwrap();
         }
         out
@@ -148,5 +202,23 @@ mod tests {
             assert_eq!(read_tail(&files, count), expected, "{count}");
         }
         assert_eq!(read_tail(&[], 3), "");
+    }
+
+    #[test]
+    fn a_packed_file_is_known_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x");
+        std::fs::write(rotated(&path, 1), "old\n").unwrap();
+        let open = File::open(rotated(&path, 1)).unwrap();
+        packed::pack(&rotated(&path, 1)).unwrap();
+        std::fs::write(&path, "new\n").unwrap();
+        let newer = open_newer(&path, Some(open.metadata().unwrap())).unwrap();
+        let texts = newer.into_iter().map(|part| {
+            let mut text = String::new();
+            let mut file = part.into_plain(dir.path()).unwrap();
+            file.read_to_string(&mut text).unwrap();
+            text
+        });
+        assert_eq!(texts.collect::<Vec<_>>(), ["new\n"]);
     }
 }

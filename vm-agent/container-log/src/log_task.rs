@@ -3,6 +3,7 @@
 use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -14,13 +15,10 @@ use tokio::time::timeout;
 
 use crate::attach_protocol::StreamKind;
 use crate::attach_server;
-use crate::config::{Driver, LogConfig};
+use crate::config::LogConfig;
 use crate::error::{Error, Result};
-use crate::file::LogFile;
-use crate::line;
 use crate::ring::Ring;
-use crate::splitter::Splitter;
-use crate::time::Timestamp;
+use crate::sink::Sink;
 
 /// One read from the container: a pipe's full capacity.
 const READ_SIZE: usize = 64 << 10;
@@ -33,18 +31,12 @@ pub(crate) struct Shared {
     sink: Mutex<Sink>,
     /// Changed after every append and at the end.
     news: watch::Sender<()>,
+    /// Writes that a queue has delayed, counted.
+    late_writes: Arc<AtomicU64>,
     /// Changed whenever a reader has read or gone.
     progress: watch::Sender<()>,
     /// True when pumps must take what is there and return.
     stopping: watch::Sender<bool>,
-}
-
-#[derive(Debug)]
-struct Sink {
-    file: Option<LogFile>,
-    splitters: [Splitter; 2],
-    records: Vec<u8>,
-    dropped: u64,
 }
 
 impl Shared {
@@ -56,25 +48,28 @@ impl Shared {
         self.news.subscribe()
     }
 
+    /// Grows with all that a reader of the file may find there.
+    pub(crate) fn written(&self) -> u64 {
+        self.ring().end() + self.late_writes.load(Ordering::Relaxed)
+    }
+
     pub(crate) fn note_progress(&self) {
         self.progress.send_replace(());
     }
 
     /// File first, so that whoever is woken by the ring finds the lines on disk.
     fn write(&self, stream: StreamKind, bytes: &[u8]) {
-        self.sink
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .write(stream, bytes);
+        self.sink().write(stream, bytes);
         self.ring().append(stream, bytes);
         self.news.send_replace(());
     }
 
     fn end_stream(&self, stream: StreamKind) {
-        self.sink
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .end_stream(stream);
+        self.sink().end_stream(stream);
+    }
+
+    fn sink(&self) -> MutexGuard<'_, Sink> {
+        self.sink.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Waits until no blocking reader lags too far.
@@ -84,51 +79,6 @@ impl Shared {
             // The sender lives in `self`, so this cannot fail.
             drop(progress.changed().await);
         }
-    }
-}
-
-impl Sink {
-    fn write(&mut self, stream: StreamKind, bytes: &[u8]) {
-        if self.file.is_none() {
-            return;
-        }
-        let time = Timestamp::now().to_string();
-        let records = &mut self.records;
-        let splitter = &mut self.splitters[stream as usize - 1];
-        splitter.push(bytes, |log| line::encode(records, log, stream, &time));
-        self.flush();
-    }
-
-    fn end_stream(&mut self, stream: StreamKind) {
-        let rest = self.splitters[stream as usize - 1].finish();
-        if !rest.is_empty() {
-            let time = Timestamp::now().to_string();
-            line::encode(&mut self.records, &rest, stream, &time);
-            self.flush();
-        }
-    }
-
-    /// A full disk must not stop the container: the lines are dropped, and counted.
-    fn flush(&mut self) {
-        if let Some(file) = self.file.as_mut().filter(|_| !self.records.is_empty()) {
-            match file.append(&self.records) {
-                Ok(()) if self.dropped > 0 => {
-                    eprintln!(
-                        "log: {} bytes were dropped",
-                        std::mem::take(&mut self.dropped)
-                    );
-                }
-                Ok(()) => {}
-                Err(error) => {
-                    if self.dropped == 0 {
-                        eprintln!("log: cannot write: {error}");
-                    }
-                    self.dropped += self.records.len() as u64;
-                }
-            }
-        }
-        self.records.clear();
-        self.records.shrink_to(4096);
     }
 }
 
@@ -144,22 +94,20 @@ pub struct LogTask {
 impl LogTask {
     /// Opens the log file and listens for readers. Needs a tokio runtime.
     pub fn start(config: &LogConfig) -> Result<LogTask> {
-        let file = match config.driver {
-            Driver::None => None,
-            Driver::JsonFile | Driver::Local => Some(LogFile::open(config)?),
-        };
+        let news = watch::Sender::new(());
+        let late_writes = Arc::new(AtomicU64::new(0));
+        let (told, counted) = (news.clone(), late_writes.clone());
+        let sink = Sink::open(config, move || {
+            counted.fetch_add(1, Ordering::Relaxed);
+            told.send_replace(());
+        })?;
         let attach_path = config.attach_path();
         let listener = attach_server::listen(&attach_path)?;
-        let sink = Sink {
-            file,
-            splitters: Default::default(),
-            records: Vec::new(),
-            dropped: 0,
-        };
         let shared = Arc::new(Shared {
             ring: Mutex::default(),
             sink: Mutex::new(sink),
-            news: watch::Sender::new(()),
+            news,
+            late_writes,
             progress: watch::Sender::new(()),
             stopping: watch::Sender::new(false),
         });
@@ -198,6 +146,10 @@ impl LogTask {
             self.shared.ring().release_readers();
             self.shared.note_progress();
             self.ended().await;
+        }
+        let queued = self.shared.sink().close();
+        if let Some(thread) = queued {
+            drop(tokio::task::spawn_blocking(|| thread.join()).await);
         }
         self.shared.ring().finish();
         self.shared.news.send_replace(());

@@ -1,6 +1,6 @@
 //! Reads logged lines back, over rotated files, and follows the live log.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -14,7 +14,7 @@ use crate::attach_protocol::{Start, StreamKind, Streams};
 use crate::config::LogConfig;
 use crate::error::{Error, Result};
 use crate::line;
-use crate::log_files;
+use crate::log_files::{self, LogPart};
 use crate::time::Timestamp;
 
 const READ_SIZE: usize = 64 << 10;
@@ -47,6 +47,8 @@ pub struct ReadOptions {
 pub struct LogLine {
     pub time: Timestamp,
     pub stream: StreamKind,
+    /// What the log options `labels`, `env` and `tag` added.
+    pub attributes: BTreeMap<String, String>,
     /// With the line feed, if the container wrote one.
     pub bytes: Bytes,
 }
@@ -88,7 +90,8 @@ impl LogReader {
         Ok(LogLines {
             path: self.path.clone(),
             options,
-            files: files.into_iter().map(File::from_std).collect(),
+            file: None,
+            files: files.into(),
             buffer: Vec::new(),
             taken: 0,
             wakes,
@@ -110,8 +113,10 @@ impl LogReader {
 pub struct LogLines {
     path: PathBuf,
     options: ReadOptions,
-    /// Oldest first; the front is being read.
-    files: VecDeque<File>,
+    /// The one that is being read.
+    file: Option<File>,
+    /// Those after it, oldest first.
+    files: VecDeque<LogPart>,
     buffer: Vec<u8>,
     taken: usize,
     wakes: Option<AttachClient>,
@@ -154,20 +159,21 @@ impl LogLines {
                 return Some(LogLine {
                     time: record.time,
                     stream: record.stream,
+                    attributes: record.attributes,
                     bytes,
                 });
             }
         }
     }
 
-    /// Reads more of the front file; false at its end.
+    /// Reads more of the file; false at its end.
     async fn fill(&mut self) -> Result<bool> {
         self.buffer.drain(..self.taken);
         self.taken = 0;
         if self.buffer.len() > MAX_RECORD {
             self.buffer.clear();
         }
-        let Some(file) = self.files.front_mut() else {
+        let Some(file) = &mut self.file else {
             return Ok(false);
         };
         self.buffer.reserve(READ_SIZE);
@@ -182,7 +188,18 @@ impl LogLines {
 
     /// Goes to the next file, or finds that there are newer ones now; false at the end of all.
     async fn next_file(&mut self) -> Result<bool> {
-        if self.files.len() > 1 {
+        let path = self.path.clone();
+        let failed = |source| Error::ReadLog {
+            path: path.clone(),
+            source,
+        };
+        if let Some(next) = self.files.front() {
+            let path = path.clone();
+            let next = next.try_clone().map_err(failed)?;
+            let unpacked = move || next.into_plain(log_files::folder_of(&path));
+            let plain = tokio::task::spawn_blocking(unpacked).await;
+            let plain = plain.map_err(|e| failed(e.into()))?.map_err(failed)?;
+            self.file = Some(File::from_std(plain));
             self.files.pop_front();
             self.buffer.clear();
             return Ok(true);
@@ -190,11 +207,7 @@ impl LogLines {
         if !self.options.follow {
             return Ok(false);
         }
-        let failed = |source| Error::ReadLog {
-            path: self.path.clone(),
-            source,
-        };
-        let current = match self.files.front() {
+        let current = match &self.file {
             Some(file) => Some(file.metadata().await.map_err(failed)?),
             None => None,
         };
@@ -202,9 +215,9 @@ impl LogLines {
         let newer = tokio::task::spawn_blocking(move || log_files::open_newer(&path, current));
         let newer = newer.await.map_err(|e| failed(e.into()))?.map_err(failed)?;
         let found = !newer.is_empty();
-        // The front one is read to its end once more: the writer may have written to it after our
+        // The open one is read to its end once more: the writer may have written to it after our
         // last read and before it rotated.
-        self.files.extend(newer.into_iter().map(File::from_std));
+        self.files.extend(newer);
         Ok(found)
     }
 

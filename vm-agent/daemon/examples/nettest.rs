@@ -48,7 +48,7 @@ async fn main() {
                 t1,
                 t.elapsed(),
                 serde_json::to_string(&s).unwrap(),
-                d.networks.hosts(&r, &s),
+                d.networks.hosts(&r, &[], &s),
                 d.networks.resolv_conf(&r)
             ),
             Err(e) => println!("{id} ERR {e}"),

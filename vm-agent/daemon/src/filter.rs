@@ -164,6 +164,15 @@ fn date(text: &str) -> Option<i64> {
     time.or_else(day)?.and_utc().timestamp_nanos_opt()
 }
 
+/// What Go's `strconv.ParseBool` reads.
+pub fn go_boolean(text: &str) -> Option<bool> {
+    match text {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
+        _ => None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

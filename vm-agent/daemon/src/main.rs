@@ -17,6 +17,8 @@ fn main() -> anyhow::Result<()> {
     }
     longshore_trace::init("daemon").context("setting up the log")?;
     let options = Options::parse();
+    // The only provider that is compiled in; registries are asked over it.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     // Two workers: the guest has few CPUs, and each worker costs memory.
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)

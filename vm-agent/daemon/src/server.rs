@@ -1,7 +1,8 @@
 //! HTTP/1 over the unix listener: versions, the headers every response has, and connections taken over.
 
+use crate::container::RAW;
 use crate::error::{ApiError, ApiResult};
-use crate::http_message::{ApiRequest, ApiResponse, ApiVersion, Path, Query, empty};
+use crate::http_message::{ApiRequest, ApiResponse, ApiVersion, Path, Query, empty, stream};
 use crate::router;
 use crate::state::Daemon;
 use crate::trace_context;
@@ -15,8 +16,10 @@ use std::os::fd::FromRawFd;
 use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+use tokio_util::io::{ReaderStream, StreamReader};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
@@ -217,34 +220,50 @@ fn add_headers(response: &mut ApiResponse, traceparent: &str) {
     }
 }
 
-/// Takes the connection over: answers 101 when the client asked to upgrade, else 200 (both as Docker), then runs
-/// `session` on the raw stream. The session ends when it returns; dropping the stream closes the connection.
+/// What a session reads its client's input from and writes its output to.
+pub trait Connection: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<C: AsyncRead + AsyncWrite + Send + Unpin> Connection for C {}
+
+/// Takes the connection over when the client asks to upgrade (101, as Docker), then runs `session` on the raw stream. For a
+/// client that does not ask, the session's output is the body of a plain answer, and the request's body is its input.
+/// The session ends when it returns; dropping the stream closes the connection.
 pub fn hijack<F, S>(
     request: ApiRequest,
     content_type: &'static str,
     session: S,
 ) -> ApiResult<ApiResponse>
 where
-    S: FnOnce(TokioIo<Upgraded>) -> F + Send + 'static,
+    S: FnOnce(Box<dyn Connection>) -> F + Send + 'static,
     F: Future<Output = ()> + Send + 'static,
 {
-    let asked = request.headers.contains_key(header::UPGRADE);
-    take_over(request, session)?;
-    // hyper hands the connection over only after 101 or after a CONNECT, so old clients that do not ask for an
-    // upgrade are told so as well; every client since API 1.22 asks.
-    let status = if asked {
-        StatusCode::SWITCHING_PROTOCOLS
-    } else {
-        StatusCode::OK
-    };
-    let mut response = empty(status);
+    if !request.headers.contains_key(header::UPGRADE) {
+        return Ok(in_bodies(request, session));
+    }
+    take_over(request, |upgraded| session(Box::new(upgraded)))?;
+    let mut response = empty(StatusCode::SWITCHING_PROTOCOLS);
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
-    if asked {
-        headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
-        headers.insert(header::UPGRADE, HeaderValue::from_static("tcp"));
-    }
+    headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+    headers.insert(header::UPGRADE, HeaderValue::from_static("tcp"));
     Ok(response)
+}
+
+fn in_bodies<F, S>(request: ApiRequest, session: S) -> ApiResponse
+where
+    S: FnOnce(Box<dyn Connection>) -> F + Send + 'static,
+    F: Future<Output = ()> + Send + 'static,
+{
+    let (theirs, ours) = tokio::io::duplex(64 << 10);
+    let (output, mut input) = tokio::io::split(ours);
+    tokio::spawn(async move {
+        let mut body = StreamReader::new(request.into_stream());
+        let _ = tokio::io::copy(&mut body, &mut input).await;
+        let _ = input.shutdown().await;
+    });
+    let session = session(Box::new(theirs));
+    tokio::spawn(trace_context::scope(trace_context::current(), session));
+    stream(RAW, ReaderStream::new(output))
 }
 
 /// The same for a WebSocket (RFC 6455): `session` gets the raw stream after the handshake's answer.

@@ -72,6 +72,25 @@ impl Error {
     }
 }
 
+impl From<longshore_registry::Error> for Error {
+    fn from(error: longshore_registry::Error) -> Self {
+        match error {
+            longshore_registry::Error::NotFound(text) => Error::NotFound(text),
+            longshore_registry::Error::Denied(message) => Error::Foreign {
+                code: Code::PermissionDenied,
+                message,
+            },
+            longshore_registry::Error::Unreachable(message) => Error::Foreign {
+                code: Code::Unavailable,
+                message,
+            },
+            longshore_registry::Error::InvalidArgument(text) => Error::InvalidArgument(text),
+            longshore_registry::Error::Unavailable(text) => Error::Unavailable(text),
+            longshore_registry::Error::Other(text) => Error::Other(text),
+        }
+    }
+}
+
 impl From<Error> for Status {
     fn from(error: Error) -> Self {
         Status::new(error.code(), error.to_string())

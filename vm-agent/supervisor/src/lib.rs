@@ -5,14 +5,12 @@
 
 pub mod content;
 pub mod core;
-pub mod digest;
 pub mod error;
 pub mod events;
 pub mod filter;
 pub mod gc;
 pub mod layer;
 pub mod listen;
-pub mod registry;
 pub mod request;
 pub mod serve;
 pub mod services;
@@ -21,3 +19,5 @@ pub mod store;
 pub mod streams;
 pub mod tasks;
 pub mod transfer;
+
+pub use longshore_registry::digest;

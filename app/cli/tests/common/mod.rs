@@ -19,8 +19,12 @@ pub struct Instance {
 
 /// Folder with the archives made by scripts/images.
 pub fn image_folder() -> PathBuf {
-    let target = programs().parent().expect("the target folder");
-    target.join("test-images")
+    target_folder().join("test-images")
+}
+
+/// Where everything is built.
+pub fn target_folder() -> &'static Path {
+    programs().parent().expect("the target folder")
 }
 
 /// The instance that the tests of one binary share: booted once, stopped when the process ends.

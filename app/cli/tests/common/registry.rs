@@ -5,6 +5,9 @@
 use super::{eventually, expect_success, finish, image_archive};
 use std::process::{Child, Command, Stdio};
 
+/// An htpasswd file of the user `me` with the password `secret`.
+pub const USERS: &str = "me:$2b$04$THBTIuyAEPOVebTx9cyAp.9CD2CZkTdzCY0ED5nlvfj575O3eU25i\n";
+
 /// docker-registry on loopback, with storage of its own.
 pub struct Registry {
     child: Child,

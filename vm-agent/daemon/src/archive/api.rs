@@ -13,7 +13,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use super::pack::{self, ChunkWriter};
 use super::place::{self, Place};
 use super::unpack::{self, Options};
-use crate::container::{Container, MountPoint, Rootfs};
+use crate::container::{Container, MountPoint, Rootfs, open_rootfs};
 use crate::error::{ApiError, ApiResult};
 use crate::http_message::{ApiRequest, ApiResponse, empty, stream};
 use crate::router::{Routed, complete, handle};
@@ -61,7 +61,7 @@ async fn resolve(rootfs: Arc<Rootfs>, path: &str, id: &str, follow: bool) -> Api
 
 async fn stat(daemon: Arc<Daemon>, request: ApiRequest, id: String) -> ApiResult<ApiResponse> {
     let path = wanted_path(&request)?;
-    let rootfs = Arc::new(daemon.containers.rootfs(&id).await?);
+    let rootfs = Arc::new(open_rootfs(&daemon, &id).await?);
     let place = resolve(rootfs, &path, &id, false).await?;
     let mut response = empty(StatusCode::OK);
     add_stat(&mut response, &place)?;
@@ -77,7 +77,7 @@ fn add_stat(response: &mut ApiResponse, place: &Place) -> ApiResult<()> {
 
 async fn get(daemon: Arc<Daemon>, request: ApiRequest, id: String) -> ApiResult<ApiResponse> {
     let path = wanted_path(&request)?;
-    let rootfs = Arc::new(daemon.containers.rootfs(&id).await?);
+    let rootfs = Arc::new(open_rootfs(&daemon, &id).await?);
     let place = resolve(rootfs.clone(), &path, &id, false).await?;
     // `/data/.` asks for what is in the folder.
     let name = match path.ends_with("/.") {
@@ -159,16 +159,22 @@ async fn put(daemon: Arc<Daemon>, request: ApiRequest, id: String) -> ApiResult<
     let options = Options {
         no_overwrite_dir_non_dir: request.query.flag("noOverwriteDirNonDir"),
     };
-    let rootfs = Arc::new(daemon.containers.rootfs(&id).await?);
+    let rootfs = Arc::new(open_rootfs(&daemon, &id).await?);
     let place = resolve(rootfs.clone(), &path, &id, true).await?;
     if !place.meta.is_dir() {
         return Err(ApiError::bad_request("extraction point is not a directory"));
     }
     let container = daemon.containers.get(&id)?;
-    if container.host_config.readonly_rootfs && !is_on_a_volume(&container, &path) {
-        return Err(ApiError::bad_request(
-            "container rootfs is marked read-only",
-        ));
+    let read_only = |on_volume: bool| {
+        ApiError::bad_request(match on_volume {
+            true => "mounted volume is marked read-only",
+            false => "container rootfs is marked read-only",
+        })
+    };
+    match volume_of(&container, &path) {
+        Some(volume) if !volume.rw => return Err(read_only(true)),
+        None if container.host_config.readonly_rootfs => return Err(read_only(false)),
+        _ => {}
     }
     let (sender, queue) = mpsc::channel(4);
     let root = rootfs.clone();
@@ -190,22 +196,21 @@ async fn put(daemon: Arc<Daemon>, request: ApiRequest, id: String) -> ApiResult<
     let done = writing
         .await
         .map_err(|error| ApiError::internal(error.to_string()))?;
-    done.map_err(|error| match error.raw_os_error() {
-        Some(libc::EROFS) => ApiError::bad_request("container rootfs is marked read-only"),
+    done.map_err(|error| match error.kind() {
+        // A link led where the path does not say.
+        io::ErrorKind::ReadOnlyFilesystem => read_only(!container.host_config.readonly_rootfs),
         _ => ApiError::internal(error.to_string()),
     })?;
     daemon.containers.publish(&container, "extract-to-dir", &[]);
     Ok(empty(StatusCode::OK))
 }
 
-/// A path below a mount that can be written, whatever the root is.
-fn is_on_a_volume(container: &Container, path: &str) -> bool {
+/// The mount that a path is in.
+fn volume_of<'a>(container: &'a Container, path: &str) -> Option<&'a MountPoint> {
     let path = Path::new("/").join(path);
     let below = |mount: &&MountPoint| path.starts_with(&mount.destination);
-    let nearest = container.mounts.iter().filter(below);
-    nearest
-        .max_by_key(|mount| mount.destination.len())
-        .is_some_and(|mount| mount.rw)
+    let mounts = container.mounts.iter().filter(below);
+    mounts.max_by_key(|mount| mount.destination.len())
 }
 
 fn unpack_compressed(

@@ -5,7 +5,7 @@ use super::mount_spec::{self, Wanted};
 use super::neighbours::{self, Image};
 use super::record::{Container, Fixed, MountPoint, State};
 use super::validate::{self, Machine};
-use super::{name, snapshot, spec};
+use super::{links, name, snapshot, spec};
 use crate::config::{Config, Settings};
 use crate::error::{ApiError, ApiResult};
 use crate::http_message::{ApiRequest, ApiResponse, json};
@@ -58,7 +58,7 @@ pub async fn create(
     validate::host(&host, &machine)?;
     spec::check_security_options(&host)?;
     validate::shared_network(&config, &host)?;
-    check_links(daemon, &host)?;
+    links::resolve(daemon, &mut host)?;
     let (shim, runtime_binary) = runtime(&daemon.config, &mut host)?;
     check_log_driver(&daemon.config, &mut host)?;
     daemon
@@ -93,6 +93,7 @@ pub async fn create(
         image_id: image.id.clone(),
         image_manifest: image.manifest.clone(),
         image_manifest_size: image.manifest_size,
+        image_manifest_annotations: image.manifest_annotations.clone(),
         path,
         args,
         config,
@@ -186,7 +187,7 @@ fn check_log_driver(config: &Config, host: &mut HostConfig) -> ApiResult<()> {
             host.log_config.config = settings.log_options();
         }
     }
-    super::stdio::check_log_options(&host.log_config)
+    super::log_options::check_log_options(&host.log_config)
 }
 
 fn fill_defaults(host: &mut HostConfig, machine: &Machine, warnings: &mut Vec<String>) {
@@ -326,24 +327,6 @@ fn command(config: &ContainerConfig) -> ApiResult<(String, Vec<String>)> {
 /// The container whose network another one shares.
 fn shares_with(daemon: &Daemon, mode: &str) -> Option<Arc<Container>> {
     daemon.containers.get(mode.strip_prefix("container:")?).ok()
-}
-
-/// `container`, or `container:alias`, of containers that exist.
-fn check_links(daemon: &Daemon, host: &HostConfig) -> ApiResult<()> {
-    for link in host.links.iter().flatten() {
-        let parts: Vec<&str> = link.split(':').collect();
-        let name = match parts.as_slice() {
-            [name] | [name, _] if !name.is_empty() => name.trim_start_matches('/'),
-            _ => return Err(ApiError::internal(format!("bad format for links: {link}"))),
-        };
-        if let Err(error) = daemon.containers.get(name) {
-            return Err(ApiError::bad_request(format!(
-                "could not get container for {name}: {}",
-                error.message
-            )));
-        }
-    }
-    Ok(())
 }
 
 fn volumes_from(daemon: &Daemon, host: &HostConfig) -> ApiResult<Vec<MountPoint>> {

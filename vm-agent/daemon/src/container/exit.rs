@@ -77,7 +77,7 @@ pub async fn wait(daemon: &Daemon, id: &str, exec_id: &str) -> Exit {
 }
 
 /// Takes note of an exit. Order matters, so that a kill -9 at any point loses neither code nor event: the exit goes to
-/// disk, its event to the journal, then everything is cleaned up, and only then readers and waiters are told.
+/// disk, everything is cleaned up, its event goes to the journal, and only then readers and waiters are told.
 pub async fn handle(daemon: &Arc<Daemon>, entry: &Arc<Entry>, exit: Exit) {
     let containers = &daemon.containers;
     health::stop(entry);
@@ -93,8 +93,6 @@ pub async fn handle(daemon: &Arc<Daemon>, entry: &Arc<Entry>, exit: Exit) {
     };
     health::ended(&mut state);
     containers.write_state(entry, true, &state);
-    announce(daemon, &container, &state);
-    state.exit_unannounced = false;
     let id = container.id.clone();
     tokio::join!(
         async {
@@ -113,6 +111,8 @@ pub async fn handle(daemon: &Arc<Daemon>, entry: &Arc<Entry>, exit: Exit) {
         neighbours::release_network(daemon, &container),
         neighbours::unmount_volumes(daemon, &container)
     );
+    announce(daemon, &container, &state);
+    state.exit_unannounced = false;
     let ran = before
         .started_at
         .map(|started| (exit.at - started).to_std().unwrap_or_default());

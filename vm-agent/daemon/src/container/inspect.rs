@@ -1,7 +1,8 @@
 //! `GET /containers/{id}/json`, in Docker's shape.
 
+use super::config::HostConfig;
 use super::record::{Container, Status, timestamp};
-use super::{list, stdio};
+use super::{links, list, log_options};
 use crate::error::ApiResult;
 use crate::http_message::{ApiRequest, ApiResponse, ok_json};
 use crate::network::{EndpointSet, EndpointSettings};
@@ -29,7 +30,7 @@ fn inspect(daemon: &Daemon, container: &Container) -> ApiResult<Value> {
             String::new()
         }
     };
-    let log = stdio::log_config(containers, container);
+    let log = log_options::log_config(containers, container);
     let log_path = match log.driver {
         longshore_container_log::Driver::JsonFile => log.log_path().to_string_lossy().into_owned(),
         _ => String::new(),
@@ -54,7 +55,7 @@ fn inspect(daemon: &Daemon, container: &Container) -> ApiResult<Value> {
         "ProcessLabel": "",
         "AppArmorProfile": "",
         "ExecIDs": if execs.is_empty() { Value::Null } else { json!(execs) },
-        "HostConfig": container.host_config,
+        "HostConfig": host_config(daemon, container),
         "GraphDriver": { "Data": null, "Name": crate::config::SNAPSHOTTER },
         "Mounts": mounts(container),
         "Config": container.config,
@@ -63,13 +64,26 @@ fn inspect(daemon: &Daemon, container: &Container) -> ApiResult<Value> {
     }))
 }
 
-fn manifest(container: &Container) -> Value {
-    json!({
+/// With the links as they are by now.
+fn host_config(daemon: &Daemon, container: &Container) -> HostConfig {
+    HostConfig {
+        links: links::shown(daemon, container),
+        ..container.host_config.clone()
+    }
+}
+
+/// The manifest of the image that the container was made of.
+pub fn manifest(container: &Container) -> Value {
+    let mut shown = json!({
         "mediaType": "application/vnd.oci.image.manifest.v1+json",
         "digest": container.image_manifest,
         "size": container.image_manifest_size,
         "platform": { "architecture": super::create::architecture(), "os": "linux" },
-    })
+    });
+    if !container.image_manifest_annotations.is_empty() {
+        shown["annotations"] = json!(container.image_manifest_annotations);
+    }
+    shown
 }
 
 fn state(container: &Container) -> Value {

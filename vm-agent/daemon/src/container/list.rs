@@ -9,7 +9,7 @@ use crate::network::EndpointSet;
 use crate::state::Daemon;
 use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 const FILTERS: [&str; 15] = [
@@ -34,7 +34,8 @@ pub async fn serve(daemon: Arc<Daemon>, request: ApiRequest) -> ApiResult<ApiRes
     let query = &request.query;
     let filters = request.filters()?;
     filters.allow(&FILTERS)?;
-    let selection = Selection::new(&daemon, &filters)?;
+    let mut selection = Selection::new(&daemon, &filters)?;
+    selection.find_ancestors().await;
     let limit = match query.non_empty("limit") {
         Some(text) => text.parse::<i64>().map_err(|_| {
             ApiError::internal(format!("strconv.Atoi: parsing \"{text}\": invalid syntax"))
@@ -104,6 +105,8 @@ struct Selection<'a> {
     before: Option<Arc<Container>>,
     since: Option<Arc<Container>>,
     exited: Vec<i32>,
+    /// Images whose containers are asked for; `None` for those of all.
+    images: Option<HashSet<String>>,
 }
 
 impl<'a> Selection<'a> {
@@ -150,9 +153,29 @@ impl<'a> Selection<'a> {
             before: named("before")?,
             since: named("since")?,
             exited: exited.collect::<ApiResult<_>>()?,
+            images: None,
             filters,
             daemon,
         })
+    }
+
+    /// The wanted ancestors and all images that were built on them.
+    async fn find_ancestors(&mut self) {
+        if !self.filters.has("ancestor") {
+            return;
+        }
+        let mut images = HashSet::new();
+        for name in self.filters.values("ancestor") {
+            // One that is not here has no containers.
+            images.extend(
+                self.daemon
+                    .images
+                    .with_descendants(name)
+                    .await
+                    .unwrap_or_default(),
+            );
+        }
+        self.images = Some(images);
     }
 
     fn takes(&self, container: &Container) -> bool {
@@ -173,7 +196,10 @@ impl<'a> Selection<'a> {
                 .since
                 .as_ref()
                 .is_none_or(|since| container.created > since.created)
-            && filters.any("ancestor", |image| is_ancestor(container, image))
+            && self
+                .images
+                .as_ref()
+                .is_none_or(|images| images.contains(&container.image_id))
             && filters.any("volume", |volume| uses_volume(container, volume))
             && filters.any("network", |network| self.is_on(container, network))
             && filters.any("publish", |port| publishes(container, port))
@@ -233,30 +259,6 @@ fn name_matches(name: &str, wanted: &str) -> bool {
         }
     }
     true
-}
-
-fn is_ancestor(container: &Container, wanted: &str) -> bool {
-    let familiar = |name: &str| {
-        let name = name
-            .strip_prefix("docker.io/library/")
-            .or(name.strip_prefix("docker.io/"))
-            .unwrap_or(name);
-        match name
-            .rsplit('/')
-            .next()
-            .is_some_and(|last| last.contains([':', '@']))
-        {
-            true => name.to_owned(),
-            false => format!("{name}:latest"),
-        }
-    };
-    let id = container
-        .image_id
-        .strip_prefix("sha256:")
-        .unwrap_or(&container.image_id);
-    let wanted_id = wanted.strip_prefix("sha256:").unwrap_or(wanted);
-    familiar(&container.image) == familiar(wanted)
-        || (wanted_id.len() >= 4 && id.starts_with(wanted_id))
 }
 
 fn uses_volume(container: &Container, wanted: &str) -> bool {
@@ -337,6 +339,7 @@ fn summary(daemon: &Daemon, container: &Container) -> Value {
         "Names": [format!("/{}", container.name)],
         "Image": container.image,
         "ImageID": container.image_id,
+        "ImageManifestDescriptor": inspect::manifest(container),
         "Command": command.collect::<Vec<_>>().join(" "),
         "Created": container.created.timestamp(),
         "Ports": ports(&set, container),

@@ -1,14 +1,15 @@
 //! `GET /containers/{id}/logs`: what the log writer kept, framed or raw, and what comes next.
 
 use super::attach::{MULTIPLEXED, RAW, frame};
+use super::log_options;
 use super::record::Container;
-use super::stdio;
 use crate::error::{ApiError, ApiResult};
 use crate::event::parse_time;
 use crate::http_message::{self, ApiRequest, ApiResponse, Query};
 use crate::state::Daemon;
 use bytes::Bytes;
 use longshore_container_log::{Driver, LogLine, LogReader, ReadOptions, Streams, Tail, Timestamp};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 
@@ -26,13 +27,16 @@ pub async fn serve(daemon: Arc<Daemon>, request: ApiRequest, id: String) -> ApiR
     }
     let container = daemon.containers.get(&id)?;
     let options = options(query, &container)?;
-    let timestamps = query.flag("timestamps");
+    let shown = Shown {
+        timestamps: query.flag("timestamps"),
+        details: query.flag("details"),
+    };
     let mut lines = open(&daemon, &container, options).await?;
     let tty = container.config.tty;
     let body = async_stream::stream! {
         loop {
             match lines.next().await {
-                Ok(Some(line)) if wants(streams, &line) => yield Ok(shape(&line, tty, timestamps)),
+                Ok(Some(line)) if wants(streams, &line) => yield Ok(shape(&line, tty, shown)),
                 Ok(Some(_)) => {}
                 Ok(None) => return,
                 Err(error) => {
@@ -75,7 +79,7 @@ async fn open(
     container: &Container,
     options: ReadOptions,
 ) -> ApiResult<longshore_container_log::LogLines> {
-    let config = stdio::log_config(&daemon.containers, container);
+    let config = log_options::log_config(&daemon.containers, container);
     if config.driver == Driver::None {
         return Err(ApiError::not_implemented(
             "configured logging driver does not support reading",
@@ -94,20 +98,44 @@ fn wants(streams: Streams, line: &LogLine) -> bool {
     }
 }
 
-fn shape(line: &LogLine, tty: bool, timestamps: bool) -> Bytes {
-    let payload = match timestamps {
-        true => {
-            let time = chrono::DateTime::from_timestamp_nanos(line.time.0);
-            let text = time.to_rfc3339_opts(chrono::SecondsFormat::Nanos, true);
-            Bytes::from([text.as_bytes(), b" ", &line.bytes].concat())
-        }
-        false => line.bytes.clone(),
+/// What comes before a line.
+#[derive(Debug, Default, Clone, Copy)]
+struct Shown {
+    timestamps: bool,
+    details: bool,
+}
+
+fn shape(line: &LogLine, tty: bool, shown: Shown) -> Bytes {
+    let mut payload = Vec::new();
+    if shown.timestamps {
+        let time = chrono::DateTime::from_timestamp_nanos(line.time.0);
+        let text = time.to_rfc3339_opts(chrono::SecondsFormat::Nanos, true);
+        payload.extend_from_slice(text.as_bytes());
+        payload.push(b' ');
+    }
+    if shown.details {
+        payload.extend_from_slice(details(&line.attributes).as_bytes());
+        payload.push(b' ');
+    }
+    let payload = match payload.is_empty() {
+        true => line.bytes.clone(),
+        false => Bytes::from([&payload, &line.bytes[..]].concat()),
     };
     if tty {
         payload
     } else {
         frame(line.stream, &payload)
     }
+}
+
+/// `a=1,b=x+y`, each escaped as in a query.
+fn details(attributes: &BTreeMap<String, String>) -> String {
+    let escape = |text: &str| form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>();
+    let pairs = attributes.iter();
+    let pairs: Vec<String> = pairs
+        .map(|(key, value)| format!("{}={}", escape(key), escape(value)))
+        .collect();
+    pairs.join(",")
 }
 
 /// What was logged so far, for `attach?logs=1`.
@@ -121,7 +149,7 @@ pub async fn replay<W: AsyncWrite + Unpin>(
     while let Ok(Some(line)) = lines.next().await {
         if wants(streams, &line) {
             writer
-                .write_all(&shape(&line, container.config.tty, false))
+                .write_all(&shape(&line, container.config.tty, Shown::default()))
                 .await?;
         }
     }

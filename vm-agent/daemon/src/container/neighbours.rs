@@ -1,6 +1,7 @@
 //! What containers ask of images, networks and volumes, in one place.
 
 use super::config::NetworkingConfig;
+use super::links;
 use super::{Container, Rootfs};
 use crate::error::{ApiError, ApiResult};
 use crate::image::Platform;
@@ -18,6 +19,7 @@ pub struct Image {
     pub id: String,
     pub manifest: String,
     pub manifest_size: i64,
+    pub manifest_annotations: BTreeMap<String, String>,
     /// The snapshot of its last layer; empty for an image without layers.
     pub chain_id: String,
     pub config: super::config::ContainerConfig,
@@ -32,6 +34,7 @@ pub async fn resolve_image(daemon: &Daemon, name: &str) -> ApiResult<Image> {
         id: found.id,
         manifest: found.manifest.digest,
         manifest_size: found.manifest.size,
+        manifest_annotations: found.manifest.annotations.unwrap_or_default(),
         chain_id: found.chain_id,
         config: serde_json::from_value(config).map_err(|error| {
             ApiError::internal(format!("the configuration of image {name}: {error}"))
@@ -152,7 +155,9 @@ pub async fn attach_network(daemon: &Daemon, container: &Container) -> ApiResult
         folder.join("resolv.conf"),
         daemon.networks.resolv_conf(&request),
     )?;
-    std::fs::write(folder.join("hosts"), daemon.networks.hosts(&request, &set))?;
+    let linked = links::host_lines(daemon, container);
+    let hosts = daemon.networks.hosts(&request, &linked, &set);
+    std::fs::write(folder.join("hosts"), hosts)?;
     std::fs::write(
         folder.join("hostname"),
         format!("{}\n", container.config.hostname),

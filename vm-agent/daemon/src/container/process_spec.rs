@@ -1,5 +1,6 @@
 //! The OCI process of an exec, in the surroundings of its container's process 1.
 
+use super::links;
 use super::record::Container;
 use super::rootfs;
 use super::spec::{self, capabilities};
@@ -45,9 +46,10 @@ pub async fn process_spec(
         ("", own) => own,
         (asked, _) => asked,
     };
+    let linked = links::environment(daemon, container)?;
     let mut process = json!({
         "args": wanted.args,
-        "env": spec::environment(container, &user.home, wanted.tty, wanted.env),
+        "env": spec::environment(container, &user.home, wanted.tty, &linked, wanted.env),
         "cwd": cwd,
         "terminal": wanted.tty,
         "capabilities": { "bounding": capabilities, "effective": effective, "permitted": effective },

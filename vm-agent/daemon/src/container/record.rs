@@ -4,6 +4,7 @@ use super::config::{ContainerConfig, HostConfig, NetworkingConfig};
 use super::health::Health;
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// A container at one moment. Never changes: each change makes a new one in its place.
 #[derive(Debug, Clone)]
@@ -58,6 +59,8 @@ pub struct Fixed {
     pub image_manifest: String,
     #[serde(default)]
     pub image_manifest_size: i64,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub image_manifest_annotations: BTreeMap<String, String>,
     /// Process 1: program and arguments.
     pub path: String,
     pub args: Vec<String>,

@@ -17,14 +17,29 @@ const ACCOUNTS_LIMIT: u64 = 1 << 20;
 /// A container's root file system at `path`. A mount made for this ends when the value is dropped.
 pub struct Rootfs {
     pub path: PathBuf,
-    _mount: Option<OwnedFd>,
+    mount: Option<OwnedFd>,
+    /// The mount namespace that holds what is mounted in it.
+    _namespace: Option<OwnedFd>,
 }
 
 impl Rootfs {
     fn of(mount: OwnedFd) -> Self {
         Rootfs {
             path: PathBuf::from(format!("/proc/self/fd/{}", mount.as_raw_fd())),
-            _mount: Some(mount),
+            mount: Some(mount),
+            _namespace: None,
+        }
+    }
+
+    /// The mount that was made for this.
+    pub(super) fn mount(&self) -> Option<&OwnedFd> {
+        self.mount.as_ref()
+    }
+
+    pub(super) fn kept_by(self, namespace: OwnedFd) -> Self {
+        Rootfs {
+            _namespace: Some(namespace),
+            ..self
         }
     }
 }
@@ -35,7 +50,11 @@ impl Containers {
         let container = self.get(id)?;
         if container.state.is_running() && container.state.pid > 0 {
             let path = PathBuf::from(format!("/proc/{}/root", container.state.pid));
-            return Ok(Rootfs { path, _mount: None });
+            return Ok(Rootfs {
+                path,
+                mount: None,
+                _namespace: None,
+            });
         }
         let mounts = snapshot::mounts(self, &container.id).await?;
         mount_detached(mounts).await
@@ -73,7 +92,7 @@ fn clone_root_of(pid: u32) -> std::io::Result<OwnedFd> {
         .spawn(move || {
             nix::sched::unshare(nix::sched::CloneFlags::CLONE_FS)?;
             nix::sched::setns(namespace, nix::sched::CloneFlags::CLONE_NEWNS)?;
-            clone_tree("/").ok_or_else(std::io::Error::last_os_error)
+            clone_tree("/", false).ok_or_else(std::io::Error::last_os_error)
         })?;
     cloning
         .join()
@@ -132,7 +151,7 @@ fn detached(mounts: &[types::Mount]) -> ApiResult<OwnedFd> {
     let text =
         |text: &str| CString::new(text).map_err(|_| ApiError::internal("a NUL in a mount option"));
     if mount.r#type == "bind" || mount.options.iter().any(|option| option.ends_with("bind")) {
-        return clone_tree(&mount.source).ok_or_else(|| step("cloning the tree"));
+        return clone_tree(&mount.source, false).ok_or_else(|| step("cloning the tree"));
     }
     let kind = text(&mount.r#type)?;
     // SAFETY: fsopen takes a C string and gives a descriptor or -1.
@@ -177,7 +196,6 @@ const FSMOUNT_CLOEXEC: libc::c_uint = 1;
 const FSCONFIG_SET_FLAG: libc::c_uint = 0;
 const FSCONFIG_SET_STRING: libc::c_uint = 1;
 const FSCONFIG_CMD_CREATE: libc::c_uint = 6;
-const OPEN_TREE_CLONE: libc::c_uint = 1;
 
 fn own(descriptor: libc::c_long) -> Option<OwnedFd> {
     // SAFETY: the kernel has just made this descriptor for us alone.
@@ -208,9 +226,13 @@ fn configure(
     (done == 0).then_some(())
 }
 
-fn clone_tree(source: &str) -> Option<OwnedFd> {
+/// A copy of what is mounted at a path, mounted nowhere.
+pub(super) fn clone_tree(source: &str, recursive: bool) -> Option<OwnedFd> {
     let source = CString::new(source).ok()?;
-    let flags = OPEN_TREE_CLONE | libc::O_CLOEXEC as libc::c_uint;
+    let mut flags = libc::OPEN_TREE_CLONE | libc::OPEN_TREE_CLOEXEC;
+    if recursive {
+        flags |= libc::AT_RECURSIVE as libc::c_uint;
+    }
     // SAFETY: open_tree takes a directory descriptor, a C string and flags; it gives a descriptor or -1.
     own(unsafe { libc::syscall(libc::SYS_open_tree, libc::AT_FDCWD, source.as_ptr(), flags) })
 }

@@ -7,7 +7,7 @@ use super::spec::{self, Surroundings};
 use super::stdio::{self, Stdio};
 use super::store::Entry;
 use super::validate::Machine;
-use super::{exit, health, neighbours, remove, snapshot};
+use super::{exit, health, links, neighbours, remove, snapshot};
 use crate::config::SNAPSHOTTER;
 use crate::error::{ApiError, ApiResult};
 use crate::state::Daemon;
@@ -151,6 +151,7 @@ async fn run(daemon: &Arc<Daemon>, entry: &Arc<Entry>, container: &Container) ->
         health::reset(&container.config, state);
     });
     containers.publish(&entry.now(), "start", &[]);
+    links::announce(daemon, container);
     exit::monitor(daemon, entry);
     health::watch(daemon, entry);
     Ok(())
@@ -220,6 +221,7 @@ async fn surroundings(
         ipc_peer: peer(&host.ipc_mode)?,
         swap_limit: Machine::detect().swap_limit,
         default_ulimits: default_ulimits.collect(),
+        linked: links::environment(daemon, container)?,
     })
 }
 

@@ -29,6 +29,13 @@ pub fn route(daemon: Arc<Daemon>, request: ApiRequest) -> Routed {
             };
             ok_json(&daemon.images.list(&daemon, &filters, wanted).await?)
         }),
+        ("GET", ["distribution", name @ .., "json"]) => {
+            let name = name.join("/");
+            handle(async move {
+                let auth = RegistryAuth::from_header(request.header("x-registry-auth"));
+                ok_json(&daemon.images.distribution(&name, auth).await?)
+            })
+        }
         ("POST", ["commit"]) => complete(super::commit::serve(daemon, request)),
         ("GET", ["images", "get"]) => handle(save(daemon, request, None)),
         ("GET", ["images", "search"]) => handle(search(request)),

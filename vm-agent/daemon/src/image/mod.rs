@@ -7,6 +7,7 @@ mod archive;
 mod cache;
 mod commit;
 mod content;
+mod distribution;
 mod import;
 mod progress;
 mod pull;
@@ -204,6 +205,23 @@ impl Images {
         })
     }
 
+    /// An image's id, and those of all that were built on it step by step.
+    pub async fn with_descendants(&self, name: &str) -> ApiResult<Vec<String>> {
+        let mut found = vec![self.find(name).await?.target.digest];
+        let all = self.all().await?;
+        let mut next = 0;
+        while let Some(parent) = found.get(next).cloned() {
+            let children = all.iter().filter(|image| image.parent() == Some(&parent));
+            for child in children {
+                if !found.contains(&child.target.digest) {
+                    found.push(child.target.digest.clone());
+                }
+            }
+            next += 1;
+        }
+        Ok(found)
+    }
+
     /// Points a full name at a target, whether or not the name was there.
     pub(super) async fn put(&self, name: &str, target: &Descriptor) -> ApiResult<()> {
         self.put_labelled(name, target, HashMap::new()).await
@@ -222,7 +240,12 @@ impl Images {
                 media_type: target.media_type.clone(),
                 digest: target.digest.clone(),
                 size: target.size,
-                annotations: Default::default(),
+                annotations: target
+                    .annotations
+                    .clone()
+                    .unwrap_or_default()
+                    .into_iter()
+                    .collect(),
             }),
             labels,
             ..wire::Image::default()
@@ -262,7 +285,9 @@ fn stored(image: wire::Image) -> Option<StoredImage> {
             media_type: target.media_type,
             digest: target.digest,
             size: target.size,
-            ..Descriptor::default()
+            annotations: (!target.annotations.is_empty())
+                .then(|| target.annotations.into_iter().collect()),
+            platform: None,
         },
         updated: image.updated_at,
         labels: image.labels,

@@ -104,10 +104,6 @@ pub(super) fn labels_of(config: &ImageConfig) -> BTreeMap<String, String> {
         .unwrap_or_default()
 }
 
-fn descriptor_json(target: &Descriptor) -> Value {
-    json!({ "mediaType": target.media_type, "digest": target.digest, "size": target.size })
-}
-
 /// What a list of images is to show beside the usual.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Wanted {
@@ -338,7 +334,7 @@ impl Images {
             "GraphDriver": { "Data": null, "Name": SNAPSHOTTER },
             "RootFS": { "Type": "layers", "Layers": config.rootfs.diff_ids },
             "Metadata": { "LastTagTime": group.last_tag_time() },
-            "Descriptor": descriptor_json(&group.target),
+            "Descriptor": group.target,
             "Config": shown_config(config),
         });
         if let Some(variant) = config
@@ -407,7 +403,7 @@ fn summary(
         "Id": group.target.digest,
         "Labels": if labels.is_empty() { Value::Null } else { json!(labels) },
         "ParentId": group.parent().unwrap_or_default(),
-        "Descriptor": descriptor_json(&group.target),
+        "Descriptor": group.target,
         "RepoDigests": group.digests(),
         "RepoTags": tags,
         "SharedSize": -1,

@@ -7,13 +7,13 @@ use http::StatusCode;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::definitions::{CreateNetwork, go_boolean};
+use super::definitions::CreateNetwork;
 use super::endpoint_check;
 use super::ipam::Lease;
 use super::model::{EndpointSet, EndpointSettings, Network, null_default};
 use crate::container::{Container, Entry, update_network_files};
 use crate::error::{ApiError, ApiResult};
-use crate::filter::Filters;
+use crate::filter::{Filters, go_boolean};
 use crate::http_message::{self, ApiRequest, ApiResponse, empty, ok_json};
 use crate::router::{Routed, complete, handle};
 use crate::state::Daemon;

@@ -10,6 +10,7 @@ use super::model::{self, Ipam, IpamConfig, Labels, Network, null_default};
 use super::parent::Parented;
 use super::{Networks, State};
 use crate::error::{ApiError, ApiResult};
+use crate::filter::go_boolean;
 use crate::identity::{new_id, short};
 
 /// `POST /networks/create`.
@@ -459,15 +460,6 @@ fn check_options(options: &BTreeMap<String, String>) -> ApiResult<()> {
 /// Docker's gateway modes. All of them are `nat` here: the host carries connections, so nothing outside routes to a bridge.
 fn is_gateway_mode(text: &str) -> bool {
     matches!(text, "nat" | "nat-unprotected" | "routed" | "isolated")
-}
-
-/// What Go's `strconv.ParseBool` reads.
-pub(super) fn go_boolean(text: &str) -> Option<bool> {
-    match text {
-        "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
-        "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
-        _ => None,
-    }
 }
 
 #[cfg(test)]

@@ -15,6 +15,7 @@ use tokio::task::JoinHandle;
 
 use super::dns_message::{self as message, Question};
 use super::files::{self, ResolvConf};
+use super::model::Endpoint;
 use super::{Inner, Networks, netns};
 use crate::error::ApiResult;
 
@@ -224,6 +225,7 @@ impl Networks {
             if !network.has_name_service() {
                 continue;
             }
+            let name = linked(endpoint, name).unwrap_or(name);
             // `web.mynet` is a name as well.
             let local = name.strip_suffix(&format!(".{}", network.name.to_ascii_lowercase()));
             let matches = |known: &String| {
@@ -262,6 +264,14 @@ impl Networks {
             Some(format!("{}.{}", neighbour.container_name, network.name))
         })
     }
+}
+
+/// The container that a link of this end names so.
+fn linked<'a>(endpoint: &'a Endpoint, name: &str) -> Option<&'a str> {
+    let links = endpoint.asked.links.iter().flatten();
+    let mut pairs = links.filter_map(|link| link.split_once(':'));
+    let (target, _) = pairs.find(|(_, alias)| alias.eq_ignore_ascii_case(name))?;
+    Some(target.trim_start_matches('/'))
 }
 
 /// Asks the servers in turn; the first answer is passed on as it came.

@@ -113,8 +113,8 @@ pub fn resolv_conf(request: &ContainerNetworkRequest, name_service: bool) -> Str
     conf.render()
 }
 
-/// `hosts` for a container: itself by every address it has, and the user's `--add-host`.
-pub fn hosts(request: &ContainerNetworkRequest, set: &EndpointSet) -> String {
+/// `hosts` for a container: itself by every address it has, the user's `--add-host`, and what it links to.
+pub fn hosts(request: &ContainerNetworkRequest, linked: &[String], set: &EndpointSet) -> String {
     let mut text = match request.mode.as_str() {
         "host" => fs::read_to_string("/etc/hosts").unwrap_or_else(|_| HOSTS_HEAD.to_owned()),
         _ => HOSTS_HEAD.to_owned(),
@@ -135,7 +135,7 @@ pub fn hosts(request: &ContainerNetworkRequest, set: &EndpointSet) -> String {
         };
         let _ = writeln!(text, "{address}\t{name}");
     }
-    for line in own_lines(request, set) {
+    for line in linked.iter().chain(&own_lines(request, set)) {
         let _ = writeln!(text, "{line}");
     }
     text
@@ -217,10 +217,11 @@ mod tests {
             networks: [("n".into(), endpoint)].into(),
             ..Default::default()
         };
-        let text = hosts(&request, &set);
+        let linked = ["172.18.0.7\tdb".to_owned()];
+        let text = hosts(&request, &linked, &set);
         assert!(text.starts_with("127.0.0.1\tlocalhost\n"));
         assert!(text.ends_with(
-            "10.0.0.9\tdb\n172.18.0.2\tweb.example.org web\nfd00::2\tweb.example.org web\n"
+            "10.0.0.9\tdb\n172.18.0.7\tdb\n172.18.0.2\tweb.example.org web\nfd00::2\tweb.example.org web\n"
         ));
     }
 

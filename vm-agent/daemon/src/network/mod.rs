@@ -243,8 +243,13 @@ impl Networks {
     }
 
     /// `/etc/hosts` for a container that has been attached.
-    pub fn hosts(&self, request: &ContainerNetworkRequest, set: &EndpointSet) -> String {
-        files::hosts(request, set)
+    pub fn hosts(
+        &self,
+        request: &ContainerNetworkRequest,
+        linked: &[String],
+        set: &EndpointSet,
+    ) -> String {
+        files::hosts(request, linked, set)
     }
 
     /// Networks free no space, and say so.

@@ -37,11 +37,15 @@ fn status_message(status: IngestStatus) -> api::Status {
     }
 }
 
+fn parse(digest: &str) -> Result<Digest, Error> {
+    Ok(digest.parse()?)
+}
+
 #[tonic::async_trait]
 impl Content for ContentService {
     async fn info(&self, request: Request<InfoRequest>) -> Result<Response<InfoResponse>, Status> {
         let scope = Scope::of(&request)?;
-        let digest: Digest = request.into_inner().digest.parse()?;
+        let digest = parse(&request.into_inner().digest)?;
         let info = self.0.content_info(&scope.namespace, digest.as_str())?;
         Ok(Response::new(InfoResponse { info: Some(info) }))
     }
@@ -110,7 +114,7 @@ impl Content for ContentService {
 
     async fn delete(&self, request: Request<DeleteContentRequest>) -> Result<Response<()>, Status> {
         let scope = Scope::of(&request)?;
-        let digest: Digest = request.into_inner().digest.parse()?;
+        let digest = parse(&request.into_inner().digest)?;
         let core = self.0.clone();
         blocking(move || {
             core.content_info(&scope.namespace, digest.as_str())?;
@@ -141,7 +145,7 @@ impl Content for ContentService {
             offset,
             size,
         } = request.into_inner();
-        let digest: Digest = digest.parse()?;
+        let digest = parse(&digest)?;
         let info = self.0.content_info(&scope.namespace, digest.as_str())?;
         if offset < 0 || offset > info.size {
             let message = format!("read past object length {} bytes", info.size);

@@ -3,9 +3,8 @@
 use longshore_supervisor_api::types::transfer::{AuthRequest, AuthResponse, AuthType};
 use tokio::sync::Mutex;
 
-use crate::error::{Error, Result};
-use crate::registry::{CredentialSource, Credentials};
 use crate::streams::{ClientStream, any, from_any};
+use longshore_registry::{CredentialSource, Credentials, Error, Result};
 
 pub struct StreamCredentials {
     stream: Mutex<ClientStream>,
@@ -42,7 +41,8 @@ impl CredentialSource for StreamCredentials {
             .await
             .map_err(|_| gone())?
             .ok_or_else(gone)?;
-        let answer: AuthResponse = from_any(&answer)?;
+        let answer: AuthResponse =
+            from_any(&answer).map_err(|error| Error::Other(error.to_string()))?;
         Ok(match AuthType::try_from(answer.auth_type) {
             Ok(AuthType::Credentials) => Credentials::Basic {
                 username: answer.username,

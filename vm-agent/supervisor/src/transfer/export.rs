@@ -19,10 +19,10 @@ use super::{names, pull};
 use crate::core::Core;
 use crate::digest::Digest;
 use crate::error::{Error, IoStep, Result, blocking};
-use crate::registry::reference::{Reference, familiar};
 use crate::request::Scope;
 use crate::services::images;
 use crate::services::introspection::platform;
+use longshore_registry::reference::{Reference, familiar};
 
 pub async fn export(
     core: Arc<Core>,
@@ -121,10 +121,7 @@ impl Export {
         let reference = Reference::parse(name).ok();
         let mut annotations: HashMap<String, String> =
             target.annotations.clone().unwrap_or_default();
-        annotations.insert(names::NAME_ANNOTATION.into(), name.to_owned());
-        if let Some(tag) = reference.as_ref().and_then(|r| r.tag.clone()) {
-            annotations.insert(names::TAG_ANNOTATION.into(), tag);
-        }
+        annotations.extend(names::annotations(name));
         self.index.push(Link {
             annotations: Some(annotations),
             ..target

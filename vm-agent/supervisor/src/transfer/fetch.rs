@@ -11,8 +11,8 @@ use crate::content::Finished;
 use crate::core::Core;
 use crate::digest::Digest;
 use crate::error::{Error, Result, blocking};
-use crate::registry::Registry;
 use crate::request::Scope;
+use longshore_registry::Registry;
 
 type Chunks = mpsc::Sender<io::Result<Bytes>>;
 

@@ -25,8 +25,8 @@ use crate::digest::{Digest, chain_ids};
 use crate::error::{Error, IoStep, Result, blocking};
 use crate::layer::compression::decompress;
 use crate::layer::place::clean;
-use crate::registry::reference::normalize;
 use crate::request::Scope;
+use longshore_registry::reference::normalize;
 
 const SMALL: u64 = 8 * 1024 * 1024;
 /// Layers that are unpacked at a time.
@@ -255,9 +255,8 @@ impl Import {
                 roots.push(root.clone());
             }
             for tag in tags {
-                let annotation = (names::NAME_ANNOTATION.to_owned(), normalize(&tag));
                 roots.push(Link {
-                    annotations: Some(HashMap::from([annotation])),
+                    annotations: Some(names::annotations(&normalize(&tag))),
                     ..root.clone()
                 });
             }

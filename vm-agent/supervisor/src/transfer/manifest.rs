@@ -177,7 +177,12 @@ pub fn diff_ids(config: &[u8]) -> Result<Vec<Digest>> {
         rootfs: RootFs,
     }
     let config: Config = parse("image configuration", config)?;
-    config.rootfs.diff_ids.iter().map(|id| id.parse()).collect()
+    config
+        .rootfs
+        .diff_ids
+        .iter()
+        .map(|id| Ok(id.parse()?))
+        .collect()
 }
 
 #[cfg(test)]

@@ -2,10 +2,24 @@
 
 use std::collections::HashMap;
 
+use longshore_registry::reference::Reference;
+
 use longshore_supervisor_api::types::transfer::ImageStore;
 
 pub const NAME_ANNOTATION: &str = "io.containerd.image.name";
 pub const TAG_ANNOTATION: &str = "org.opencontainers.image.ref.name";
+
+/// What an archive's index says of an image of that full name.
+pub fn annotations(name: &str) -> HashMap<String, String> {
+    let mut annotations = HashMap::from([(NAME_ANNOTATION.to_owned(), name.to_owned())]);
+    if let Some(tag) = Reference::parse(name)
+        .ok()
+        .and_then(|reference| reference.tag)
+    {
+        annotations.insert(TAG_ANNOTATION.to_owned(), tag);
+    }
+    annotations
+}
 
 /// The names of one imported manifest: from its annotations, as the client's references allow.
 pub fn imported(

@@ -17,10 +17,10 @@ use super::unpack::{ChannelReader, Unpacked, unpack_layer};
 use crate::core::{Core, Labels};
 use crate::digest::{Digest, chain_ids};
 use crate::error::{Error, Result, blocking};
-use crate::registry::reference::Reference;
-use crate::registry::{Access, CredentialSource, Registry};
 use crate::request::Scope;
 use crate::services::introspection::platform;
+use longshore_registry::reference::Reference;
+use longshore_registry::{Access, CredentialSource, Registry};
 
 /// Layers that are fetched at a time.
 const PARALLEL: usize = 4;
@@ -94,7 +94,7 @@ pub async fn pull(
         .resolve(reference.object(), &source.reference)
         .await
         .map_err(|e| {
-            e.context(format!(
+            Error::from(e).context(format!(
                 "failed to resolve reference {:?}",
                 source.reference
             ))
@@ -287,22 +287,7 @@ impl Pull {
             item.set("already exists", link.size).await;
             return Ok(bytes);
         }
-        let (mut answer, _) = self.registry.blob(&digest, 0).await?;
-        let mut bytes = Vec::new();
-        let broken = |e: reqwest::Error| Error::Unavailable(format!("fetching {digest}: {e}"));
-        while let Some(chunk) = answer.chunk().await.map_err(broken)? {
-            bytes.extend_from_slice(&chunk);
-            if bytes.len() as u64 > SMALL {
-                return Err(Error::InvalidArgument(format!(
-                    "configuration {digest} is too large"
-                )));
-            }
-        }
-        let found = Digest::of(&bytes);
-        if found != digest {
-            let message = format!("unexpected commit digest {found}, expected {digest}");
-            return Err(Error::FailedPrecondition(message));
-        }
+        let bytes = self.registry.small_blob(&digest, SMALL as usize).await?;
         item.set("complete", link.size).await;
         Ok(bytes)
     }

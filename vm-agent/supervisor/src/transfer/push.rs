@@ -17,10 +17,10 @@ use super::tree::{Tree, Wanted};
 use crate::core::Core;
 use crate::digest::Digest;
 use crate::error::{Error, IoStep, Result, blocking};
-use crate::registry::reference::Reference;
-use crate::registry::{Access, CredentialSource, Registry, Upload};
 use crate::request::Scope;
 use crate::services::images;
+use longshore_registry::reference::Reference;
+use longshore_registry::{Access, CredentialSource, Registry, Upload};
 
 /// Blobs that are sent at a time.
 const PARALLEL: usize = 4;
@@ -129,7 +129,7 @@ impl Push {
             self.registry
                 .put_manifest(object, &media_type, bytes.clone())
                 .await
-                .map_err(|e| e.context(format!("failed to push {}", link.digest)))?;
+                .map_err(|e| Error::from(e).context(format!("failed to push {}", link.digest)))?;
             item.set("complete", link.size).await;
         }
         Ok(())
@@ -153,7 +153,9 @@ impl Push {
         let _slot = self.slots.acquire().await;
         let descriptor = link.descriptor();
         let digest: Digest = link.digest.parse()?;
-        let failed = |e: Error| e.context(format!("failed to push {digest}"));
+        let failed = |e: longshore_registry::Error| {
+            Error::from(e).context(format!("failed to push {digest}"))
+        };
         let item = self.progress.item(&descriptor, &[]);
         if self.registry.has_blob(&digest).await.map_err(failed)? {
             item.set("already exists", link.size).await;

@@ -6,6 +6,8 @@ pub mod resources;
 mod seccomp;
 pub mod user;
 
+pub use mounts::source as mount_source;
+
 use super::config::HostConfig;
 use super::record::Container;
 use crate::error::{ApiError, ApiResult};
@@ -53,6 +55,8 @@ pub struct Surroundings {
     pub ipc_peer: Option<u32>,
     pub swap_limit: bool,
     pub default_ulimits: Vec<super::config::Ulimit>,
+    /// Variables of what it links to.
+    pub linked: Vec<String>,
 }
 
 pub fn generate(container: &Container, around: &Surroundings) -> ApiResult<Value> {
@@ -141,7 +145,7 @@ fn process(container: &Container, around: &Surroundings, capabilities: &[String]
     let mut process = json!({
         "user": around.user,
         "args": args,
-        "env": environment(container, &around.user.home, config.tty, &[]),
+        "env": environment(container, &around.user.home, config.tty, &around.linked, &[]),
         "cwd": cwd,
         "terminal": config.tty,
         "capabilities": {
@@ -165,8 +169,14 @@ fn process(container: &Container, around: &Surroundings, capabilities: &[String]
     process
 }
 
-/// The user's variables over the defaults; one without `=` removes.
-pub fn environment(container: &Container, home: &str, tty: bool, more: &[String]) -> Vec<String> {
+/// The user's variables over the defaults and those of links; one without `=` removes.
+pub fn environment(
+    container: &Container,
+    home: &str,
+    tty: bool,
+    linked: &[String],
+    more: &[String],
+) -> Vec<String> {
     let mut base = vec![
         PATH.to_owned(),
         format!("HOSTNAME={}", container.config.hostname),
@@ -174,6 +184,7 @@ pub fn environment(container: &Container, home: &str, tty: bool, more: &[String]
     if tty {
         base.push("TERM=xterm".to_owned());
     }
+    base.extend_from_slice(linked);
     let mut variables =
         overlay_environment(base, container.config.env.iter().flatten().chain(more));
     if !home.is_empty()

@@ -103,15 +103,16 @@ fn users(point: &MountPoint) -> ApiResult<Value> {
     if !point.rw {
         options.push("ro");
     }
-    let subpath = point
-        .options
-        .iter()
-        .find_map(|option| option.strip_prefix("subpath="));
-    let source = match subpath {
-        Some(subpath) => inside(&point.source, subpath)?,
-        None => point.source.clone(),
-    };
-    Ok(bind(&point.destination, &source, &options))
+    Ok(bind(&point.destination, &source(point)?, &options))
+}
+
+/// What of this machine is mounted: a bind's source, a volume's folder, or the part of it that is asked for.
+pub fn source(point: &MountPoint) -> ApiResult<String> {
+    let mut options = point.options.iter();
+    match options.find_map(|option| option.strip_prefix("subpath=")) {
+        Some(subpath) => inside(&point.source, subpath),
+        None => Ok(point.source.clone()),
+    }
 }
 
 /// A path in a volume, whose links (a container may have made them) do not lead out of it.

@@ -21,7 +21,7 @@ pub enum Credentials {
 }
 
 /// Where credentials come from: the client is asked when a registry wants some.
-#[tonic::async_trait]
+#[async_trait::async_trait]
 pub trait CredentialSource: Send + Sync {
     async fn credentials(&self, host: &str, challenges: &[String]) -> Result<Credentials>;
 }
@@ -131,7 +131,7 @@ async fn token(
     let answer = request
         .send()
         .await
-        .map_err(|e| failed(super::client::reason(&e)))?;
+        .map_err(|e| failed(crate::client::reason(&e)))?;
     if !answer.status().is_success() {
         return Err(failed(format!(
             "unexpected status from GET request to {url}: {}",
@@ -141,7 +141,7 @@ async fn token(
     let body = answer
         .bytes()
         .await
-        .map_err(|e| failed(super::client::reason(&e)))?;
+        .map_err(|e| failed(crate::client::reason(&e)))?;
     let answer: TokenAnswer = serde_json::from_slice(&body).map_err(|e| failed(e.to_string()))?;
     let token = answer
         .token

@@ -9,10 +9,10 @@ use reqwest::header::{
 use reqwest::{Method, Response, StatusCode};
 use tokio::sync::Mutex;
 
-use super::auth::{self, Challenge, CredentialSource, Credentials};
-use super::reference::Reference;
+use crate::auth::{self, Challenge, CredentialSource, Credentials};
 use crate::digest::Digest;
 use crate::error::{Error, Result};
+use crate::reference::Reference;
 
 /// Manifests that we understand, as an Accept header.
 const MANIFESTS: &str = "application/vnd.docker.distribution.manifest.v2+json, \
@@ -99,10 +99,10 @@ fn speaks_plain_http(mut cause: &(dyn std::error::Error + 'static)) -> bool {
 
 /// As Docker's clients know it, without the name of an error class at its end.
 fn request_failed(request: &str, error: &reqwest::Error) -> Error {
-    Error::Foreign {
-        code: tonic::Code::Unavailable,
-        message: format!("failed to do request: {request}: {}", reason(error)),
-    }
+    Error::Unreachable(format!(
+        "failed to do request: {request}: {}",
+        reason(error)
+    ))
 }
 
 impl Registry {
@@ -239,14 +239,11 @@ impl Registry {
         let url = answer.url().to_string();
         Err(match status {
             StatusCode::NOT_FOUND => Error::NotFound(what.to_owned()),
-            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Error::Foreign {
-                code: tonic::Code::PermissionDenied,
-                message: format!(
-                    "{what}: {} access denied, repository does not exist or may require authorization: \
-                     unexpected status from request to {url}: {status}",
-                    self.access.word()
-                ),
-            },
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Error::Denied(format!(
+                "{what}: {} access denied, repository does not exist or may require authorization: \
+                 unexpected status from request to {url}: {status}",
+                self.access.word()
+            )),
             _ => Error::Unavailable(format!("unexpected status from request to {url}: {status}")),
         })
     }
@@ -285,19 +282,8 @@ impl Registry {
             .get("content-type")
             .and_then(|v| v.to_str().ok())
             .map(str::to_owned);
-        let mut bytes = Vec::new();
-        while let Some(chunk) = answer
-            .chunk()
-            .await
-            .map_err(|e| Error::Unavailable(reason(&e)))?
-        {
-            bytes.extend_from_slice(&chunk);
-            if bytes.len() > MANIFEST_LIMIT {
-                return Err(Error::InvalidArgument(format!(
-                    "manifest of {name} is too large"
-                )));
-            }
-        }
+        let bytes =
+            read_bounded(&mut answer, MANIFEST_LIMIT, &format!("manifest of {name}")).await?;
         Ok((media_type, bytes))
     }
 
@@ -315,6 +301,20 @@ impl Registry {
             0
         };
         Ok((answer, start))
+    }
+
+    /// A whole blob of at most `limit` bytes, verified.
+    pub async fn small_blob(&self, digest: &Digest, limit: usize) -> Result<Vec<u8>> {
+        let (mut answer, _) = self.blob(digest, 0).await?;
+        let name = format!("content {digest}");
+        let bytes = read_bounded(&mut answer, limit, &name).await?;
+        let found = Digest::of(&bytes);
+        match found == *digest {
+            true => Ok(bytes),
+            false => Err(Error::Other(format!(
+                "unexpected commit digest {found}, expected {digest}"
+            ))),
+        }
     }
 
     /// Whether the repository has a blob.
@@ -390,4 +390,19 @@ impl Registry {
         self.check(answer, &format!("manifest {object}"))?;
         Ok(())
     }
+}
+
+async fn read_bounded(answer: &mut Response, limit: usize, name: &str) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    while let Some(chunk) = answer
+        .chunk()
+        .await
+        .map_err(|e| Error::Unavailable(reason(&e)))?
+    {
+        bytes.extend_from_slice(&chunk);
+        if bytes.len() > limit {
+            return Err(Error::InvalidArgument(format!("{name} is too large")));
+        }
+    }
+    Ok(bytes)
 }
