@@ -288,3 +288,78 @@ fn the_registry_tells_what_a_name_stands_for() {
     // Let in, and nothing there.
     assert_eq!(get(&vm, &path, &[AUTH]).0, 404);
 }
+
+#[test]
+fn the_users_daemon_json_reaches_the_engine() {
+    let vm = Instance::new();
+    let settings = r#"{"ipv6": true, "fixed-cidr-v6": "fd00:77::/64", "log-opts": {"max-size": "1m"},
+        "default-address-pools": [{"base": "10.99.0.0/16", "size": 24}]}"#;
+    std::fs::write(vm.home.path().join("daemon.json"), settings).expect("write");
+    vm.start(&[]);
+    vm.load("busybox");
+    vm.docker(&["network", "create", "pooled"]);
+    let subnets = "{{range .IPAM.Config}}{{.Subnet}} {{end}}";
+    let subnets = |name: &str| vm.docker(&["network", "inspect", "--format", subnets, name]);
+    assert_eq!(subnets("bridge"), "10.99.0.0/24 fd00:77::/64");
+    assert_eq!(subnets("pooled"), "10.99.1.0/24");
+    let run = |name: &str| vm.docker(&["run", "-d", "--name", name, "busybox", "sleep", "1000"]);
+    run("first");
+    run("second");
+    let field = "{{.NetworkSettings.GlobalIPv6Address}} {{.HostConfig.LogConfig.Config}}";
+    let told = vm.docker(&["inspect", "--format", field, "first"]);
+    assert_eq!(told, "fd00:77::2 map[max-size:1m]");
+    vm.docker(&["exec", "second", "ping", "-6", "-c1", "-W5", "fd00:77::2"]);
+
+    // Without the setting the next boot has none of it; the network that was made stays.
+    vm.docker(&["rm", "-f", "first", "second"]);
+    expect_success(&vm.longshore(&["stop"]), "longshore stop");
+    std::fs::write(vm.home.path().join("daemon.json"), "{}").expect("write");
+    vm.start(&[]);
+    assert_eq!(subnets("bridge"), "10.99.0.0/24");
+    assert_eq!(subnets("pooled"), "10.99.1.0/24");
+    std::fs::write(vm.home.path().join("daemon.json"), "{").expect("write");
+    expect_success(&vm.longshore(&["stop"]), "longshore stop");
+    let refused = vm.longshore(&["start"]);
+    assert!(
+        text(&refused.stderr).contains("daemon.json: "),
+        "{refused:?}"
+    );
+}
+
+#[test]
+fn the_link_of_a_container_has_the_name_that_is_asked_for() {
+    let vm = shared();
+    vm.docker(&["network", "create", "named"]);
+    let network = "--network=name=named,driver-opt=com.docker.network.endpoint.ifname=lan0";
+    let links = vm.docker(&["run", "--rm", network, "busybox", "ls", "/sys/class/net"]);
+    assert_eq!(links, "lan0\nlo");
+    let network = network.replace("lan0", "a/b");
+    let refused = vm.docker_fails(125, &["run", "--rm", &network, "busybox", "true"]);
+    assert!(refused.contains("invalid interface name: a/b"), "{refused}");
+    vm.docker(&["network", "rm", "named"]);
+}
+
+#[test]
+fn ancestors_are_found_through_built_images() {
+    let vm = shared();
+    let context = vm.home.path().join("child");
+    std::fs::create_dir_all(&context).expect("a folder");
+    std::fs::write(
+        context.join("Dockerfile"),
+        "FROM busybox\nLABEL a=b\nLABEL c=d\n",
+    )
+    .expect("write");
+    let mut build = vm.docker_command(&["build", "-q", "-t", "child"]);
+    build.arg(&context).env("DOCKER_BUILDKIT", "0");
+    expect_success(&common::finish(build, "docker build"), "docker build");
+    vm.docker(&["create", "--name=of-child", "child"]);
+    for ancestor in ["busybox", "child"] {
+        let filter = format!("ancestor={ancestor}");
+        let names = vm.docker(&["ps", "-a", "--filter", &filter, "--format", "{{.Names}}"]);
+        assert!(names.lines().any(|name| name == "of-child"), "{names}");
+    }
+    let none = vm.docker(&["ps", "-aq", "--filter", "ancestor=nothing"]);
+    assert_eq!(none, "");
+    vm.docker(&["rm", "of-child"]);
+    vm.docker(&["rmi", "child"]);
+}

@@ -95,6 +95,11 @@ impl Home {
         self.root.join("settings.json")
     }
 
+    /// The user's own dockerd configuration; need not be there.
+    pub fn daemon_json(&self) -> PathBuf {
+        self.root.join("daemon.json")
+    }
+
     pub fn host_log(&self) -> PathBuf {
         self.root.join("host.log")
     }

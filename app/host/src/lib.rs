@@ -5,6 +5,7 @@
 mod accept;
 pub mod api;
 mod channel;
+mod daemon_json;
 pub mod docker_proxy;
 mod doctor;
 mod engine;

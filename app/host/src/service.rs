@@ -16,7 +16,7 @@ use crate::operation::{self, Operation, Reporter};
 use crate::phase::Phase;
 use crate::vm::Vm;
 use crate::web::Web;
-use crate::{image, machine, settings_file, shares};
+use crate::{daemon_json, image, machine, settings_file, shares};
 
 /// The service; one for each `LONGSHORE_HOME`.
 pub struct Service {
@@ -191,7 +191,7 @@ impl Service {
         config.accelerator = word(&settings.accelerator).unwrap_or(AcceleratorChoice::Auto);
         config.channel = word(&settings.channel).unwrap_or(ChannelChoice::Auto);
         config.shares = shares;
-        config.guest.daemon_json = daemon_json(&settings);
+        config.guest.daemon_json = daemon_json::compose(&self.home.daemon_json(), &settings)?;
         Ok(config)
     }
 
@@ -321,13 +321,4 @@ pub fn as_map(settings: &Settings) -> serde_json::Map<String, serde_json::Value>
 
 fn word<T: serde::de::DeserializeOwned>(text: &str) -> Option<T> {
     serde_json::from_value(serde_json::Value::from(text)).ok()
-}
-
-/// dockerd's configuration keys, and ours below `longshore`.
-fn daemon_json(settings: &Settings) -> serde_json::Value {
-    serde_json::json!({
-        "insecure-registries": settings.insecure_registries,
-        "ip": settings.publish_address.to_string(),
-        "longshore": { "share-command": shares::SHARE_COMMAND },
-    })
 }

@@ -238,7 +238,17 @@ fn fill_defaults(host: &mut HostConfig, machine: &Machine, warnings: &mut Vec<St
         limits.memory_swap = limits.memory * 2;
     }
     // Meaningless with cgroup v2; the CLI sends -1 for "not set".
-    limits.memory_swappiness = None;
+    if limits
+        .memory_swappiness
+        .take()
+        .is_some_and(|value| value != -1)
+    {
+        warnings.push(
+            "Your kernel does not support memory swappiness capabilities or the cgroup is not mounted. Memory swappiness \
+             discarded."
+                .to_owned(),
+        );
+    }
     if limits.oom_kill_disable == Some(false) {
         limits.oom_kill_disable = None;
     }

@@ -111,12 +111,18 @@ fn network_peer(daemon: &Daemon, container: &Container) -> ApiResult<Option<Cont
     else {
         return Ok(None);
     };
-    let peer = daemon.containers.get(peer)?;
+    let peer = daemon.containers.get(peer).map_err(|error| {
+        ApiError::internal(format!(
+            "joining network namespace of container: {}",
+            error.message
+        ))
+    })?;
     match peer.running {
         true => Ok(Some((*peer).clone())),
         false => Err(ApiError::conflict(format!(
-            "cannot join network of a non running container: {}",
-            peer.id
+            "cannot join network namespace of a non running container: container {} is {}",
+            peer.name,
+            peer.state.status.as_str()
         ))),
     }
 }

@@ -422,7 +422,9 @@ fn new_endpoint(
     Ok(Endpoint {
         network_id: network.id.clone(),
         host_link: format!("veth{}", &endpoint_id[..7]),
-        guest_link: format!("eth{link}"),
+        guest_link: settings
+            .link_name()
+            .map_or_else(|| format!("eth{link}"), str::to_owned),
         endpoint_id,
         v4,
         v6,

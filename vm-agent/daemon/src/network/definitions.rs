@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use super::ipam::{self, Allocation, Family, IpamError, Pools, Subnet};
+use super::default_pools::DefaultPools;
+use super::ipam::{Allocation, Family, IpamError, Pools, Subnet};
 use super::ipam_config::{self, Surroundings};
 use super::model::{self, Ipam, IpamConfig, Labels, Network, null_default};
 use super::parent::Parented;
@@ -76,6 +77,7 @@ impl Networks {
             state.networks.insert(network.id.clone(), network);
             added = true;
         }
+        added |= self.follow_ipv6(&mut state)?;
         if added {
             self.inner.store.save_networks(&state.networks)?;
         }
@@ -93,9 +95,66 @@ impl Networks {
             return Ok(ipam_config::chosen(subnet, gateway));
         }
         let in_use = self.subnets_in_use(state);
-        let subnet = ipam::free_subnet(Family::V4, &self.inner.engine_id, &in_use)
-            .map_err(|error| ApiError::internal(error.to_string()))?;
+        let subnet = self.default_pools()?.free(Family::V4, &in_use);
+        let subnet = subnet.map_err(|error| ApiError::internal(error.to_string()))?;
         Ok(ipam_config::chosen(subnet, Some(subnet.first_host())))
+    }
+
+    fn default_pools(&self) -> ApiResult<DefaultPools> {
+        let settings = self.inner.config.settings();
+        let configured = settings.typed("default-address-pools")?;
+        Ok(DefaultPools::new(&self.inner.engine_id, configured))
+    }
+
+    /// Gives the default bridge IPv6, or takes it away, as daemon.json's `ipv6` and `fixed-cidr-v6` say. Whether it changed.
+    fn follow_ipv6(&self, state: &mut State) -> ApiResult<bool> {
+        let settings = self.inner.config.settings();
+        let wanted = match (
+            settings.flag("ipv6", false),
+            settings.string("fixed-cidr-v6"),
+        ) {
+            (false, _) => None,
+            (true, Some(text)) => {
+                let fixed: Result<Subnet, IpamError> = text.parse();
+                Some(fixed.map_err(|error| ApiError::bad_request(error.to_string()))?)
+            }
+            (true, None) => {
+                let others = state
+                    .networks
+                    .values()
+                    .filter(|network| network.name != "bridge");
+                let in_use: Vec<Subnet> = others.flat_map(Network::subnets).collect();
+                let own = self.default_pools()?.free(Family::V6, &in_use);
+                Some(own.map_err(|error| ApiError::internal(error.to_string()))?)
+            }
+        };
+        let Some(bridge) = state
+            .networks
+            .values_mut()
+            .find(|network| network.name == "bridge")
+        else {
+            return Ok(false);
+        };
+        let is_v6 = |subnet: &Subnet| subnet.family() == Family::V6;
+        let had = bridge.subnets().find(is_v6);
+        // Its own subnet stays when none is named.
+        let stays = settings.string("fixed-cidr-v6").is_none() && had.is_some() && wanted.is_some();
+        if had == wanted || stays {
+            return Ok(false);
+        }
+        bridge
+            .allocated
+            .retain(|allocation| !is_v6(&allocation.subnet));
+        let configs = bridge.ipam.config.get_or_insert_default();
+        configs.retain(|config| !config.subnet.parse().is_ok_and(|subnet| is_v6(&subnet)));
+        bridge.enable_ipv6 = wanted.is_some();
+        if let Some(subnet) = wanted {
+            let (config, mut allocation) = ipam_config::chosen(subnet, Some(subnet.first_host()));
+            allocation.configured = true;
+            configs.push(config);
+            bridge.allocated.push(allocation);
+        }
+        Ok(true)
     }
 
     /// Of our networks and of the machine's own links (except our bridges, which are the former).
@@ -192,7 +251,7 @@ impl Networks {
         let asked = request.ipam.unwrap_or_default();
         let others: Vec<Subnet> = state.networks.values().flat_map(Network::subnets).collect();
         let around = Surroundings {
-            engine_id: &self.inner.engine_id,
+            pools: &self.default_pools()?,
             networks: &others,
             in_use: &self.subnets_in_use(state),
         };

@@ -40,6 +40,9 @@ pub fn check(
     if let Err(wrong) = link_sysctl::of(settings, "eth0") {
         wrongs.push(wrong.to_string());
     }
+    if let Some(link) = settings.link_name().filter(|link| !is_link_name(link)) {
+        wrongs.push(format!("invalid interface name: {link}"));
+    }
     if let Some(list) = listed(&wrongs) {
         return Err(format!("invalid endpoint settings:\n{list}"));
     }
@@ -48,6 +51,14 @@ pub fn check(
         return Err(format!("invalid MAC address {mac}"));
     }
     Ok(())
+}
+
+/// What the kernel takes (dev_valid_name): 15 bytes without slash, colon and spaces.
+fn is_link_name(name: &str) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'/' | b':' | b'%');
+    (1..=15).contains(&name.len())
+        && !matches!(name, "." | ".." | "lo")
+        && name.bytes().all(allowed)
 }
 
 fn is_user_defined(name: &str) -> bool {

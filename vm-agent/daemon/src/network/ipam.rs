@@ -1,4 +1,4 @@
-//! Address management: subnets out of the default pools, addresses out of subnets, for both families.
+//! Address management: subnets, and addresses out of them, for both families.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -6,7 +6,6 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Family {
@@ -105,6 +104,20 @@ impl Subnet {
         self.prefix
     }
 
+    /// Its parts of `prefix` bits, in order; none when it is smaller.
+    pub fn parts(self, prefix: u8) -> impl Iterator<Item = Self> {
+        let width = self.family.width();
+        let fits = (self.prefix..=width).contains(&prefix);
+        let step = 1u128.checked_shl(u32::from(width.saturating_sub(prefix)));
+        let first = fits.then_some(self.base);
+        let next = move |base: &u128| base.checked_add(step?).filter(|base| *base <= self.last());
+        std::iter::successors(first, next).map(move |base| Self {
+            base,
+            prefix,
+            ..self
+        })
+    }
+
     fn host_mask(self) -> u128 {
         let host_bits = u32::from(self.family.width() - self.prefix);
         1u128.checked_shl(host_bits).unwrap_or(0).wrapping_sub(1)
@@ -172,40 +185,6 @@ impl FromStr for Subnet {
             .ok_or_else(bad)?;
         Ok(Self::new(address, prefix))
     }
-}
-
-/// Docker's local default pools: 172.17 to 172.31 as /16, then 192.168 in /20 steps.
-fn default_pools() -> impl Iterator<Item = Subnet> {
-    let large = (17..=31).map(|second| Subnet::new(Ipv4Addr::new(172, second, 0, 0).into(), 16));
-    let small = (0..16).map(|step| Subnet::new(Ipv4Addr::new(192, 168, step * 16, 0).into(), 20));
-    large.chain(small)
-}
-
-/// This engine's unique local addresses (RFC 4193): `fd` and 40 bits of a digest of its id (those that Docker takes), as a /48 of
-/// 65536 /64s.
-fn local_pools(engine_id: &str) -> impl Iterator<Item = Subnet> {
-    let digest = Sha256::digest(engine_id.as_bytes());
-    let global = digest[3..8]
-        .iter()
-        .fold(0xfd, |bits, byte| bits << 8 | u128::from(*byte));
-    (0..=0xffffu128).map(move |subnet| {
-        let base = global << 80 | subnet << 64;
-        Subnet::new(Ipv6Addr::from_bits(base).into(), 64)
-    })
-}
-
-/// The first default pool of the family that meets none of the subnets in use.
-pub fn free_subnet(
-    family: Family,
-    engine_id: &str,
-    in_use: &[Subnet],
-) -> Result<Subnet, IpamError> {
-    let free = |pool: &Subnet| !in_use.iter().any(|used| used.overlaps(*pool));
-    match family {
-        Family::V4 => default_pools().find(free),
-        Family::V6 => local_pools(engine_id).find(free),
-    }
-    .ok_or(IpamError::PoolsExhausted)
 }
 
 /// One subnet of a network, as it is in effect.
@@ -384,33 +363,6 @@ mod tests {
         assert!(subnet("fd00::/8").overlaps(subnet("fd12::/64")));
         assert!(subnet("fd00::/64").contains(ip("fd00::ffff:ffff:ffff:ffff")));
         assert!(!subnet("fd00::/64").contains(ip("fd00:0:0:1::")));
-    }
-
-    #[test]
-    fn pools_skip_what_is_in_use() {
-        let free = |used: &[Subnet]| free_subnet(Family::V4, "id", used);
-        for (used, expected) in [
-            (vec![], "172.17.0.0/16"),
-            (vec!["172.17.0.0/16"], "172.18.0.0/16"),
-            (vec!["172.16.0.0/12"], "192.168.0.0/20"),
-            (vec!["172.17.0.0/16", "172.18.5.0/24"], "172.19.0.0/16"),
-            (vec!["::/0"], "172.17.0.0/16"),
-        ] {
-            let used: Vec<_> = used.into_iter().map(subnet).collect();
-            assert_eq!(free(&used).unwrap().to_string(), expected);
-        }
-        assert_eq!(free(&[subnet("0.0.0.0/0")]), Err(IpamError::PoolsExhausted));
-    }
-
-    #[test]
-    fn local_pools_are_the_engines_own() {
-        let free = |id, used: &[Subnet]| free_subnet(Family::V6, id, used).unwrap();
-        // As Docker's engine of this id was seen to choose.
-        let id = "4ffad558-5a47-4a8e-b07f-6c86be5e99c1";
-        let first = free(id, &[]);
-        assert_eq!(first.to_string(), "fd4a:6a98:d803::/64");
-        assert_eq!(free(id, &[first]).to_string(), "fd4a:6a98:d803:1::/64");
-        assert_ne!(first, free("another", &[]));
     }
 
     #[test]

@@ -2,13 +2,14 @@
 
 use std::net::IpAddr;
 
-use super::ipam::{self, Allocation, Family, IpamError, Subnet};
+use super::default_pools::DefaultPools;
+use super::ipam::{Allocation, Family, IpamError, Subnet};
 use super::model::IpamConfig;
 use crate::error::{ApiError, ApiResult};
 
 /// What the subnets of a network that is to be created depend on.
 pub struct Surroundings<'a> {
-    pub engine_id: &'a str,
+    pub pools: &'a DefaultPools,
     /// Subnets of other networks, which no subnet may meet.
     pub networks: &'a [Subnet],
     /// Those, and subnets of the machine's own links, which no subnet is chosen from.
@@ -68,7 +69,9 @@ pub fn complete(
         if !of(*family).is_empty() {
             continue;
         }
-        let subnet = ipam::free_subnet(*family, around.engine_id, around.in_use)
+        let subnet = around
+            .pools
+            .free(*family, around.in_use)
             .map_err(|error| ApiError::forbidden(error.to_string()))?;
         let (config, allocation) = chosen(subnet, with_gateways.then(|| subnet.first_host()));
         done.shown.push(config);
@@ -201,7 +204,7 @@ mod tests {
     fn completed(asked: &[IpamConfig], families: &[Family]) -> ApiResult<Completed> {
         let networks = ["172.17.0.0/16".parse().unwrap()];
         let around = Surroundings {
-            engine_id: "id",
+            pools: &DefaultPools::new("id", Vec::new()),
             networks: &networks,
             in_use: &networks,
         };

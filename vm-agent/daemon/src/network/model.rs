@@ -79,6 +79,17 @@ pub struct EndpointSettings {
     pub dns_names: Option<Vec<String>>,
 }
 
+/// The endpoint option that names the container's link.
+const LINK_NAME: &str = "com.docker.network.endpoint.ifname";
+
+impl EndpointSettings {
+    /// The name that the container's link is to have.
+    pub fn link_name(&self) -> Option<&str> {
+        let options = self.driver_opts.as_ref()?;
+        options.get(LINK_NAME).map(String::as_str)
+    }
+}
+
 /// Everything that networking needs to know of a container that starts.
 #[derive(Clone, Debug, Default)]
 pub struct ContainerNetworkRequest {
