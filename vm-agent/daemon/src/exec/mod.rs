@@ -9,6 +9,8 @@ pub use adopt::adopt;
 pub use probe::{Probe, probe};
 pub use store::{Exec, Execs};
 
+use process::Process;
+
 use crate::container::{
     Container, MULTIPLEXED, RAW, Status, close_stdin, copy_input, copy_output, frame,
     parse_detach_keys, window_size,
@@ -16,15 +18,17 @@ use crate::container::{
 use crate::error::{ApiError, ApiResult};
 use crate::http_message::{ApiRequest, ApiResponse, empty, json, ok_json};
 use crate::router::{Routed, complete, handle};
-use crate::server::hijack;
+use crate::server::{Connection, hijack};
 use crate::state::Daemon;
 use crate::supervisor::api;
+use bytes::Bytes;
 use http::StatusCode;
 use longshore_container_log::StreamKind;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use tokio::io::AsyncWriteExt;
+use tokio::sync::watch;
 
 /// The body of `POST /containers/{id}/exec`.
 #[derive(Debug, Default, Clone, Serialize, Deserialize)]
@@ -154,79 +158,97 @@ async fn start(daemon: Arc<Daemon>, mut request: ApiRequest, id: String) -> ApiR
         keys => parse_detach_keys(keys)?,
     };
     exec.config.console_size = start.console_size.or(exec.config.console_size);
-    daemon.execs.change(&id, |exec| {
-        exec.started = true;
-        exec.running = true;
-    });
-    let attached = !start.detach
-        && (exec.config.attach_stdin || exec.config.attach_stdout || exec.config.attach_stderr);
-    let process = process::launch(&daemon, &container, &exec, attached).await;
-    let process = match process {
-        Ok(process) => process,
+    daemon.execs.change(&id, |exec| exec.started = true);
+    let config = &exec.config;
+    let attached =
+        !start.detach && (config.attach_stdin || config.attach_stdout || config.attach_stderr);
+    if !attached {
+        launch(&daemon, &container, &exec, false).await?;
+        return Ok(empty(StatusCode::OK));
+    }
+    // Docker has the connection before it starts the command: clients may read the answer's head greedily and lose output that
+    // comes with it.
+    let kind = if config.tty { RAW } else { MULTIPLEXED };
+    hijack(request, kind, move |connection| async move {
+        converse(&daemon, &container, &exec, &detach_keys, connection).await;
+    })
+}
+
+/// Starts the process and watches it; what kept it from starting is its exit code.
+async fn launch(
+    daemon: &Arc<Daemon>,
+    container: &Arc<Container>,
+    exec: &Exec,
+    attached: bool,
+) -> ApiResult<(Process, watch::Receiver<bool>)> {
+    daemon.execs.change(&exec.id, |exec| exec.running = true);
+    match process::launch(daemon, container, exec, attached).await {
+        Ok(process) => {
+            publish(daemon, container, exec, "exec_start");
+            let ended = process::monitor(daemon, container, exec);
+            Ok((process, ended))
+        }
         Err(error) => {
             let code = crate::container::exit_code_of(&error);
-            daemon.execs.change(&id, |exec| {
+            daemon.execs.change(&exec.id, |exec| {
                 exec.running = false;
                 exec.exit_code = Some(code);
             });
-            let error = match code {
+            Err(match code {
                 126 | 127 => ApiError::bad_request(error.message),
                 _ => error,
-            };
-            return match attached {
-                true => told_on_stream(request, exec.config.tty, &error),
-                false => Err(error),
-            };
+            })
         }
-    };
-    publish(&daemon, &container, &exec, "exec_start");
-    let mut ended = process::monitor(&daemon, &container, &exec);
-    let Some(output) = process.output else {
-        return Ok(empty(StatusCode::OK));
-    };
-    let tty = exec.config.tty;
-    hijack(
-        request,
-        if tty { RAW } else { MULTIPLEXED },
-        move |connection| async move {
-            let (reader, mut writer) = tokio::io::split(connection);
-            let keys = if tty { detach_keys.as_slice() } else { &[] };
-            let copy = copy_output(output, &mut writer, tty);
-            match process.input {
-                None => {
-                    copy.await;
-                    process::known(&mut ended).await;
-                }
-                Some(input) => {
-                    let feed = async {
-                        if !copy_input(reader, input, keys).await {
-                            close_stdin(&daemon, &exec.container_id, &exec.id).await;
-                            std::future::pending::<()>().await;
-                        }
-                    };
-                    tokio::select! {
-                        () = copy => process::known(&mut ended).await,
-                        () = feed => {}
-                    }
-                }
-            }
-            let _ = writer.shutdown().await;
-        },
-    )
+    }
 }
 
-/// Docker takes the connection over before it starts the command, so that what goes wrong comes as output. The exit code is
-/// then in the exec's own description.
-fn told_on_stream(request: ApiRequest, tty: bool, error: &ApiError) -> ApiResult<ApiResponse> {
+/// Copies both ways until the process has ended or the client detaches.
+async fn converse(
+    daemon: &Arc<Daemon>,
+    container: &Arc<Container>,
+    exec: &Exec,
+    detach_keys: &[u8],
+    connection: Box<dyn Connection>,
+) {
+    let tty = exec.config.tty;
+    let (reader, mut writer) = tokio::io::split(connection);
+    match launch(daemon, container, exec, true).await {
+        Err(error) => {
+            let _ = writer.write_all(&told(tty, &error)).await;
+        }
+        Ok((process, mut ended)) => {
+            let copy = async {
+                if let Some(output) = process.output {
+                    copy_output(output, &mut writer, tty).await;
+                }
+                process::known(&mut ended).await;
+            };
+            let feed = async {
+                let keys = if tty { detach_keys } else { &[] };
+                let Some(input) = process.input else {
+                    return std::future::pending().await;
+                };
+                if !copy_input(reader, input, keys).await {
+                    close_stdin(daemon, &exec.container_id, &exec.id).await;
+                    std::future::pending::<()>().await;
+                }
+            };
+            tokio::select! {
+                () = copy => {}
+                () = feed => {}
+            }
+        }
+    }
+    let _ = writer.shutdown().await;
+}
+
+/// What went wrong comes as output. The exit code is then in the exec's own description.
+fn told(tty: bool, error: &ApiError) -> Bytes {
     let words = format!("{}\r\n", error.message);
-    let (kind, output) = match tty {
-        true => (RAW, words.into()),
-        false => (MULTIPLEXED, frame(StreamKind::Stdout, words.as_bytes())),
-    };
-    hijack(request, kind, move |mut connection| async move {
-        let _ = connection.write_all(&output).await;
-        let _ = connection.shutdown().await;
-    })
+    match tty {
+        true => words.into(),
+        false => frame(StreamKind::Stdout, words.as_bytes()),
+    }
 }
 
 async fn resize(daemon: Arc<Daemon>, request: ApiRequest, id: String) -> ApiResult<ApiResponse> {
