@@ -70,7 +70,12 @@ async fn summaries(daemon: &Daemon, containers: &[Arc<Container>], sizes: bool) 
 
 /// Every container with its sizes, for `docker system df`.
 pub async fn disk_usage(daemon: &Daemon) -> Vec<Value> {
-    summaries(daemon, &daemon.containers.list(), true).await
+    let mut shown = summaries(daemon, &daemon.containers.list(), true).await;
+    for summary in shown.iter_mut().filter_map(Value::as_object_mut) {
+        // Docker has it in lists alone.
+        summary.remove("ImageManifestDescriptor");
+    }
+    shown
 }
 
 /// Bytes of the images that containers stand on, by their snapshot; many stand on the same.
