@@ -68,14 +68,20 @@ need_build_packages() {
   command -v cargo >/dev/null || fail "Rust is missing: install rustup (Debian: apt-get install rustup), then: rustup toolchain install 1.95"
 }
 
+# The packages that the window takes; on other systems than Linux its web view is the system's own.
+need_desktop_packages() {
+  need_packages "/usr/lib/*/pkgconfig/webkit2gtk-4.1.pc=libwebkit2gtk-4.1-dev" "/usr/lib/*/libayatana-appindicator3.so.1=libayatana-appindicator3-1"
+}
+
 # The packages that test images and peers take.
 need_test_packages() {
   need_packages mmdebstrap=mmdebstrap docker-registry=docker-registry skopeo=skopeo /bin/busybox=busybox-static python3=python3 /usr/lib/python3*/ensurepip/__init__.py=python3-venv
 }
 
+# build_host [PACKAGE...]: the programs of the host, and more packages.
 build_host() {
   say "building the host programs"
-  cargo build --release --quiet -p longshore -p longshore-host -p longshore-vm -p longshore-file-share
+  cargo build --release --quiet -p longshore -p longshore-host -p longshore-vm -p longshore-file-share "${@/#/-p}"
 }
 
 build_guest_image() {

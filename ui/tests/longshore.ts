@@ -16,12 +16,12 @@ export class Longshore {
   #registry: ChildProcess | undefined;
   #dead: Server | undefined;
 
-  readonly #env: NodeJS.ProcessEnv;
+  readonly env: NodeJS.ProcessEnv;
 
   constructor() {
     const user = join(this.folder, 'user');
     mkdirSync(user);
-    this.#env = {
+    this.env = {
       ...process.env,
       HOME: user,
       LONGSHORE_HOME: this.home,
@@ -30,14 +30,19 @@ export class Longshore {
     };
   }
 
+  /** The path of a program of ours. */
+  program(name: string): string {
+    return join(target, 'release', name);
+  }
+
   /** Runs `longshore` and gives what it printed. */
   async longshore(...words: string[]): Promise<string> {
-    return (await run(join(target, 'release/longshore'), words, { env: this.#env })).stdout.trim();
+    return (await run(this.program('longshore'), words, { env: this.env })).stdout.trim();
   }
 
   /** Runs `docker` and gives what it printed. */
   async docker(...words: string[]): Promise<string> {
-    return (await run('docker', words, { env: this.#env, maxBuffer: 64 << 20 })).stdout.trim();
+    return (await run('docker', words, { env: this.env, maxBuffer: 64 << 20 })).stdout.trim();
   }
 
   async load(image: string) {
@@ -75,7 +80,7 @@ export class Longshore {
   }
 }
 
-function freePort(): Promise<number> {
+export function freePort(): Promise<number> {
   return new Promise((found) => {
     const server = createServer().listen(0, '127.0.0.1', () => {
       const address = server.address();

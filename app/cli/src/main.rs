@@ -1,5 +1,6 @@
-//! `longshore`: start, stop, status, logs, shell, doctor, ui, settings.
+//! `longshore`: start, stop, status, logs, shell, doctor, app, ui, settings.
 
+mod app;
 mod context;
 mod doctor;
 mod logs;
@@ -56,6 +57,7 @@ async fn run(command: Command) -> Result<ExitCode, ApiError> {
             println!("{}", home.docker_host());
             Ok(ExitCode::SUCCESS)
         }
+        Command::App => app::open(&home),
         Command::Ui(flags) => ui::show(&client, flags).await,
         Command::Settings(command) => settings::run(&client, command).await,
     }

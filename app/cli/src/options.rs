@@ -50,6 +50,8 @@ pub enum Command {
     /// Print the value for DOCKER_HOST
     #[command(after_help = "Use it as: export DOCKER_HOST=$(longshore docker-host)")]
     DockerHost,
+    /// Open the window
+    App,
     /// Open the window's pages in a browser
     #[command(
         after_help = "The address works once, for two minutes; the pages stay open until the host service ends, or --close."

@@ -15,8 +15,8 @@ use crate::error::{ApiError, ErrorCode};
 use crate::home::Home;
 use crate::spawn;
 use crate::types::{
-    LogSource, Progress, SettingsChange, SettingsChanged, ShareRequest, StartRequest, Status,
-    UiAddress,
+    EngineState, LogSource, Progress, SettingsChange, SettingsChanged, ShareRequest, StartRequest,
+    Status, StreamRequest, TerminalKind, UiAddress,
 };
 
 /// Larger answers are not part of this API.
@@ -57,6 +57,13 @@ impl Client {
 
     pub async fn status(&self) -> Result<Status, ApiError> {
         self.json(Method::GET, "/v1/status", &()).await
+    }
+
+    /// The engine's state, now and whenever it changes.
+    pub async fn watch(
+        &self,
+    ) -> Result<impl Stream<Item = Result<EngineState, ApiError>> + use<>, ApiError> {
+        Ok(lines(self.send(Method::GET, "/v1/watch", &()).await?))
     }
 
     pub async fn start(
@@ -145,14 +152,46 @@ impl Client {
 
     /// A stream to a shell in the guest, in the frames of the agent's shell protocol.
     pub async fn shell(&self) -> Result<Upgraded, ApiError> {
+        self.upgrade("/v1/shell", "longshore-shell").await
+    }
+
+    /// What a page asks, `/api/…` or `/docker/…`: the service does for it what it would do for a browser's.
+    pub async fn page(&self, request: StreamRequest) -> Result<Response<Incoming>, ApiError> {
+        if !request.path.starts_with('/') {
+            return Err(ApiError::invalid("the address is not understood"));
+        }
+        let bad = |e| ApiError::invalid(format!("the request is not understood: {e}"));
+        let mut outward = Request::builder()
+            .method(request.method.as_str())
+            .uri(format!("/page{}", request.path))
+            .header(http::header::HOST, "longshore")
+            .header(http::header::CONTENT_TYPE, "application/json");
+        if let Some(auth) = &request.registry_auth {
+            outward = outward.header("x-registry-auth", auth);
+        }
+        let body = Full::new(Bytes::from(request.body.unwrap_or_default()));
+        self.exchange(outward.body(body).map_err(bad)?).await
+    }
+
+    /// A terminal for a page: of an exec that was created before, or a container's own.
+    pub async fn page_terminal(&self, kind: TerminalKind, id: &str) -> Result<Upgraded, ApiError> {
+        let kind = match kind {
+            TerminalKind::Exec => "exec",
+            TerminalKind::Attach => "attach",
+        };
+        self.upgrade(&format!("/page/{kind}/{id}"), "longshore-terminal")
+            .await
+    }
+
+    async fn upgrade(&self, path: &str, protocol: &str) -> Result<Upgraded, ApiError> {
         let request = Request::builder()
             .method(Method::POST)
-            .uri("/v1/shell")
+            .uri(path)
             .header(http::header::HOST, "longshore")
             .header(http::header::CONNECTION, "Upgrade")
-            .header(http::header::UPGRADE, "longshore-shell")
+            .header(http::header::UPGRADE, protocol)
             .body(Full::default())
-            .map_err(|e| ApiError::internal(e.to_string()))?;
+            .map_err(|e| ApiError::invalid(format!("the address is not understood: {e}")))?;
         let response = self.exchange(request).await?;
         if response.status() != StatusCode::SWITCHING_PROTOCOLS {
             return Err(error_of(response).await);
@@ -261,7 +300,9 @@ fn data(response: Response<Incoming>) -> impl Stream<Item = Result<Bytes, ApiErr
 }
 
 /// Splits a body into JSON lines.
-fn lines(response: Response<Incoming>) -> impl Stream<Item = Result<Progress, ApiError>> {
+fn lines<T: DeserializeOwned>(
+    response: Response<Incoming>,
+) -> impl Stream<Item = Result<T, ApiError>> {
     let body = Box::pin(data(response));
     stream::try_unfold((body, Vec::new()), |(mut body, mut buffer)| async move {
         loop {

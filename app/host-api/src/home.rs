@@ -78,6 +78,11 @@ impl Home {
         self.sockets.join("host.sock")
     }
 
+    /// Where a second window asks the first one to show itself.
+    pub fn window_socket(&self) -> PathBuf {
+        self.sockets.join("window.sock")
+    }
+
     pub fn vm_socket(&self) -> PathBuf {
         self.sockets.join("vm").join("vm.sock")
     }
@@ -98,6 +103,11 @@ impl Home {
     /// The user's own dockerd configuration; need not be there.
     pub fn daemon_json(&self) -> PathBuf {
         self.root.join("daemon.json")
+    }
+
+    /// The window's place and size.
+    pub fn window_file(&self) -> PathBuf {
+        self.root.join("window.json")
     }
 
     pub fn host_log(&self) -> PathBuf {
@@ -127,10 +137,24 @@ impl Home {
         local_socket::address(&self.docker_socket())
     }
 
+    /// What the system's lists call this instance.
+    pub fn name(&self) -> String {
+        match self.is_default() {
+            true => "longshore".to_owned(),
+            false => format!("longshore-{}", digest(&self.root)),
+        }
+    }
+
     /// True if this is the instance that a bare `longshore` uses; only that one gets the Docker context.
     pub fn is_default(&self) -> bool {
         default_root().is_some_and(|root| root == self.root)
     }
+}
+
+/// Tells instances apart where their paths are too long.
+fn digest(root: &Path) -> String {
+    let digest = Sha256::digest(root.as_os_str().as_encoded_bytes());
+    digest[..6].iter().map(|b| format!("{b:02x}")).collect()
 }
 
 fn default_root() -> Option<PathBuf> {
@@ -156,8 +180,7 @@ fn socket_folder(root: &Path) -> PathBuf {
     if cfg!(windows) || root.as_os_str().len() + 1 + LONGEST_SOCKET.len() <= MAX_SOCKET_PATH {
         return root.to_owned();
     }
-    let digest = Sha256::digest(root.as_os_str().as_encoded_bytes());
-    let name: String = digest[..6].iter().map(|b| format!("{b:02x}")).collect();
+    let name = digest(root);
     match std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from) {
         Some(dir) if dir.is_absolute() && dir.is_dir() && dir.as_os_str().len() < 40 => {
             dir.join(format!("longshore-{name}"))

@@ -6,6 +6,7 @@ pub mod client;
 pub mod doctor;
 pub mod error;
 pub mod home;
+pub mod pages;
 pub mod settings;
 pub mod size;
 pub mod spawn;

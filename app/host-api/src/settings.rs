@@ -26,6 +26,7 @@ pub struct Settings {
     pub publish_address: IpAddr,
     pub insecure_registries: Vec<String>,
     pub docker_context: bool,
+    pub start_at_login: bool,
 }
 
 /// One key of the settings file.
@@ -116,6 +117,12 @@ pub const KEYS: &[Key] = &[
         kind: Kind::Flag,
         needs_restart: false,
     },
+    Key {
+        name: "start_at_login",
+        help: "start the engine, with the window in the tray, when you log in (true or false)",
+        kind: Kind::Flag,
+        needs_restart: false,
+    },
 ];
 
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -164,6 +171,7 @@ impl Settings {
             publish_address: IpAddr::V4(Ipv4Addr::LOCALHOST),
             insecure_registries: Vec::new(),
             docker_context: true,
+            start_at_login: false,
         }
     }
 

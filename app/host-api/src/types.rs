@@ -235,7 +235,7 @@ pub struct UiAddress {
     pub url: String,
 }
 
-/// The first message on a browser's `stream` socket: a request to `/api/…` or `/docker/…`.
+/// A page's request to `/api/…` or `/docker/…`: the first message on a browser's `stream` socket, and what the window hands on.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[cfg_attr(test, derive(ts_rs::TS))]
 #[serde(deny_unknown_fields)]
@@ -258,4 +258,12 @@ pub struct StreamHead {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(test, ts(optional))]
     pub content_type: Option<String>,
+}
+
+/// Whose terminal a page opens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TerminalKind {
+    Exec,
+    Attach,
 }

@@ -28,7 +28,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::operation::Operation;
 use crate::service::{self, Service};
-use crate::{channel, doctor, guest, logs, splice};
+use crate::{channel, doctor, guest, logs, splice, web};
 
 pub type Body = BoxBody<Bytes, io::Error>;
 
@@ -94,6 +94,13 @@ pub async fn route(
     caller: Caller,
 ) -> Result<Response<Body>, ApiError> {
     let path = request.uri().path().to_owned();
+    if let Some(inner) = path
+        .strip_prefix("/page")
+        .filter(|_| caller == Caller::Local)
+    {
+        // Boxed, as what a page may ask leads here again.
+        return Box::pin(web::page(request, inner, service)).await;
+    }
     let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
     match (request.method(), parts.as_slice()) {
         (&Method::GET, ["v1", "status"]) => json(&service.status().await),
@@ -234,30 +241,39 @@ async fn trace(id: &str, service: &Service) -> Result<Response<Body>, ApiError> 
     Ok(Response::new(whole(text)))
 }
 
-/// The bytes after the upgrade are the agent's shell frames; this service only carries them.
-async fn shell(mut request: Request<Body>, service: &Service) -> Result<Response<Body>, ApiError> {
+/// The bytes after the upgrade are the agent's shell frames.
+async fn shell(request: Request<Body>, service: &Service) -> Result<Response<Body>, ApiError> {
     let guest = channel::dial(&service.home().channel_socket(), ports::SHELL)
         .await
         .map_err(|e| {
             ApiError::conflict(format!("cannot open a shell in the VM: {e}"))
                 .with_hint("start the VM with: longshore start")
         })?;
+    carry(request, "longshore-shell", guest)
+}
+
+/// Answers with an upgrade; this service only carries the bytes that follow.
+pub fn carry(
+    mut request: Request<Body>,
+    protocol: &'static str,
+    guest: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+) -> Result<Response<Body>, ApiError> {
     let upgrade = hyper::upgrade::on(&mut request);
     tokio::spawn(async move {
         match upgrade.await {
             Ok(client) => {
                 let client = TokioIo::new(client);
                 if let Err(error) = splice::splice(client, guest, std::future::pending()).await {
-                    tracing::debug!(%error, "a shell ended");
+                    tracing::debug!(%error, protocol, "an upgraded connection ended");
                 }
             }
-            Err(error) => tracing::warn!(%error, "a shell's connection could not be upgraded"),
+            Err(error) => tracing::warn!(%error, protocol, "a connection could not be upgraded"),
         }
     });
     Response::builder()
         .status(StatusCode::SWITCHING_PROTOCOLS)
         .header(http::header::CONNECTION, "Upgrade")
-        .header(http::header::UPGRADE, "longshore-shell")
+        .header(http::header::UPGRADE, protocol)
         .body(whole(Vec::new()))
         .map_err(|e| ApiError::internal(e.to_string()))
 }

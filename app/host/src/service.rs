@@ -16,7 +16,7 @@ use crate::operation::{self, Operation, Reporter};
 use crate::phase::Phase;
 use crate::vm::Vm;
 use crate::web::Web;
-use crate::{daemon_json, image, machine, settings_file, shares};
+use crate::{daemon_json, image, login, machine, settings_file, shares};
 
 /// The service; one for each `LONGSHORE_HOME`.
 pub struct Service {
@@ -231,6 +231,9 @@ impl Service {
             shares::check(path).map_err(|why| {
                 ApiError::invalid(format!("cannot share {}: {why}", path.display()))
             })?;
+        }
+        if new.start_at_login != old.start_at_login {
+            login::set(&self.home, new.start_at_login)?;
         }
         self.apply_shares(&old, &new).await?;
         settings_file::save(&self.home.settings_file(), &next)

@@ -76,6 +76,10 @@ const ALLOWED: &[(&str, &[&str])] = &[
         ],
     ),
     ("longshore", &["longshore-host-api", "longshore-protocol"]),
+    (
+        "longshore-desktop",
+        &["longshore-host-api", "longshore-local-socket"],
+    ),
     ("longshore-guest-image", &[]),
     ("xtask", &[]),
 ];

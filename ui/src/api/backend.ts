@@ -1,5 +1,5 @@
-// What the views need of whoever serves them. One implementation stands behind it: http.ts in a browser.
-import type { ApiError, ErrorCode } from './types';
+// What the views need of whoever serves them: http.ts in a browser, tauri.ts in the window.
+import type { ApiError, ErrorCode, StreamRequest } from './types';
 
 export type Method = 'GET' | 'POST' | 'PUT' | 'DELETE' | 'HEAD';
 
@@ -69,6 +69,27 @@ export class Failure extends Error {
       status === 404 ? 'not_found' : status === 409 ? 'conflict' : status === 503 ? 'unavailable' : status < 500 ? 'invalid' : 'internal';
     return new Failure(code, message);
   }
+}
+
+export function streamRequest(method: Method, path: string, ask: Ask): StreamRequest {
+  const request: StreamRequest = { method, path };
+  if (ask.body !== undefined) request.body = JSON.stringify(ask.body);
+  if (ask.registryAuth) request.registry_auth = ask.registryAuth;
+  return request;
+}
+
+/** What an answer says; nothing, when it has no body. */
+export function ofJson<T>(path: string, text: string): T {
+  if (text === '') return undefined as T;
+  try {
+    return JSON.parse(text) as T;
+  } catch {
+    throw new Failure('internal', `The answer to ${path} is not understood.`);
+  }
+}
+
+export function abort(): DOMException {
+  return new DOMException('aborted', 'AbortError');
 }
 
 export function isAbort(error: unknown): boolean {

@@ -1,7 +1,7 @@
 // The backend in a browser: plain requests for what is answered at once, a WebSocket for each stream, as a browser opens only
 // six connections to one server.
-import { type Ask, type Backend, Failure, type Method, type Streamed, type Terminal } from './backend';
-import type { StreamHead, StreamRequest } from './types';
+import { abort, type Ask, type Backend, Failure, type Method, ofJson, type Streamed, streamRequest, type Terminal } from './backend';
+import type { StreamHead } from './types';
 
 /** No list of an engine in use is so long. */
 const MOST_CHARACTERS = 64 << 20;
@@ -32,22 +32,14 @@ export class HttpBackend implements Backend {
       throw error instanceof Failure ? error : unreachable(error);
     }
     if (!response.ok) throw Failure.ofAnswer(response.status, text);
-    if (text === '') return undefined as T;
-    try {
-      return JSON.parse(text) as T;
-    } catch {
-      throw new Failure('internal', `The answer to ${path} is not understood.`);
-    }
+    return ofJson<T>(path, text);
   }
 
   async stream(method: Method, path: string, ask: Ask = {}): Promise<Streamed> {
     if (ask.signal?.aborted) throw abort();
     const messages = new Messages(this.#socket('stream'), ask.signal);
-    const request: StreamRequest = { method, path };
-    if (ask.body !== undefined) request.body = JSON.stringify(ask.body);
-    if (ask.registryAuth) request.registry_auth = ask.registryAuth;
     await messages.opened;
-    messages.socket.send(JSON.stringify(request));
+    messages.socket.send(JSON.stringify(streamRequest(method, path, ask)));
     const first = await messages.next();
     if (typeof first !== 'string') throw unreachable('the stream has ended');
     const head = JSON.parse(first) as StreamHead;
@@ -169,10 +161,6 @@ async function bounded(response: Response): Promise<string> {
     }
   }
   return text + decoder.decode();
-}
-
-function abort(): DOMException {
-  return new DOMException('aborted', 'AbortError');
 }
 
 function unreachable(why: unknown): Failure {

@@ -4,7 +4,7 @@ import { assignments, gibibytes, needsRestart, sizeSetting } from './settings';
 
 const settings: Settings = {
   cpus: 2, memory: '4g', disk: '64g', accelerator: 'auto', channel: 'auto', share_home: true, shares: ['/a', '/b:ro'],
-  publish_address: '127.0.0.1', insecure_registries: [], docker_context: true,
+  publish_address: '127.0.0.1', insecure_registries: [], docker_context: true, start_at_login: false,
 };
 
 it('changes what has changed', () => {

@@ -7,7 +7,7 @@ export const GIB = 1024 ** 3;
 /** Assignments for the keys that differ, in the words of `longshore settings set`. */
 export function assignments(before: Settings, after: Settings): string[] {
   const list: string[] = [];
-  const simple = ['cpus', 'memory', 'disk', 'accelerator', 'channel', 'share_home', 'publish_address', 'docker_context'] as const;
+  const simple = ['cpus', 'memory', 'disk', 'accelerator', 'channel', 'share_home', 'publish_address', 'docker_context', 'start_at_login'] as const;
   for (const key of simple) if (before[key] !== after[key]) list.push(`${key}=${after[key]}`);
   for (const key of ['shares', 'insecure_registries'] as const) {
     for (const item of before[key]) if (!after[key].includes(item)) list.push(`${key}-=${item}`);

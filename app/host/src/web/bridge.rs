@@ -4,6 +4,7 @@
 //! connection as Docker's terminals want it.
 
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -59,6 +60,21 @@ impl Kind {
             _ => None,
         }
     }
+
+    /// The engine's side of a terminal.
+    pub async fn open(&self, docker: &Path) -> Result<TokioIo<Upgraded>, ApiError> {
+        match self {
+            Kind::Exec(id) => {
+                let body = Bytes::from_static(br#"{"Detach":false,"Tty":true}"#);
+                docker::hijack(&format!("/exec/{id}/start"), body, docker).await
+            }
+            Kind::Attach(id) => {
+                let path = format!("/containers/{id}/attach?stream=1&stdin=1&stdout=1&stderr=1");
+                docker::hijack(&path, Bytes::new(), docker).await
+            }
+            Kind::Stream => Err(api::not_found()),
+        }
+    }
 }
 
 /// Answers the handshake and serves the socket in a task of its own.
@@ -107,16 +123,7 @@ async fn serve(client: Upgraded, kind: Kind, service: Arc<Service>) {
     let docker = service.home().docker_socket();
     let ended = match kind {
         Kind::Stream => stream(sink, source, &service).await,
-        Kind::Exec(id) => {
-            let body = Bytes::from_static(br#"{"Detach":false,"Tty":true}"#);
-            let opened = docker::hijack(&format!("/exec/{id}/start"), body, &docker).await;
-            terminal(sink, source, opened).await
-        }
-        Kind::Attach(id) => {
-            let path = format!("/containers/{id}/attach?stream=1&stdin=1&stdout=1&stderr=1");
-            let opened = docker::hijack(&path, Bytes::new(), &docker).await;
-            terminal(sink, source, opened).await
-        }
+        Kind::Exec(_) | Kind::Attach(_) => terminal(sink, source, kind.open(&docker).await).await,
     };
     if let Err(error) = ended {
         tracing::debug!(%error, "a WebSocket ended");

@@ -1,9 +1,10 @@
 //! The pages: what `ui/dist` holds, by name and nothing else.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use http::header::{self, HeaderValue};
 use http::{Response, StatusCode};
+use longshore_host_api::pages::{self, file_name};
 use longshore_host_api::{ApiError, ErrorCode};
 
 use super::body;
@@ -12,36 +13,18 @@ use crate::api::{self, Body};
 /// A page is never larger.
 const MAX_FILE: u64 = 8 << 20;
 
-/// `LONGSHORE_UI`, beside the programs, or `ui/dist` of the source tree that they were built in.
-fn folder() -> Option<PathBuf> {
-    if let Some(path) = std::env::var_os("LONGSHORE_UI").filter(|p| !p.is_empty()) {
-        return Some(PathBuf::from(path)).filter(|p| has_index(p));
-    }
-    let program = std::env::current_exe().ok()?;
-    let beside = program.parent()?.join("ui");
-    let in_tree = program.ancestors().skip(2).take(4);
-    std::iter::once(beside)
-        .chain(in_tree.map(|f| f.join("ui").join("dist")))
-        .find(|p| has_index(p))
-}
-
-fn has_index(folder: &Path) -> bool {
-    folder.join("index.html").is_file()
-}
-
 pub fn check_present() -> Result<(), ApiError> {
-    match folder() {
+    match pages::folder() {
         Some(_) => Ok(()),
-        None => Err(ApiError::new(
-            ErrorCode::Unavailable,
-            "the window's pages are not installed: no ui folder beside the programs",
-        )
-        .with_hint("build them with scripts/ui build, or set LONGSHORE_UI to their folder")),
+        None => {
+            Err(ApiError::new(ErrorCode::Unavailable, pages::MISSING)
+                .with_hint(pages::MISSING_HINT))
+        }
     }
 }
 
 pub async fn serve(inner: &str) -> Result<Response<Body>, ApiError> {
-    let folder = folder().ok_or_else(api::not_found)?;
+    let folder = pages::folder().ok_or_else(api::not_found)?;
     serve_from(&folder, inner).await
 }
 
@@ -64,17 +47,6 @@ async fn serve_from(folder: &Path, inner: &str) -> Result<Response<Body>, ApiErr
         headers.insert(header::CACHE_CONTROL, keep);
     }
     Ok(response)
-}
-
-/// `NAME` or `assets/NAME` of plain characters: no path that could lead out of the folder.
-fn file_name(inner: &str) -> Option<&str> {
-    let path = inner.strip_prefix('/')?;
-    if path.is_empty() {
-        return Some("index.html");
-    }
-    let name = path.strip_prefix("assets/").unwrap_or(path);
-    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
-    (name.chars().all(plain) && name.starts_with(|c: char| c != '.')).then_some(path)
 }
 
 fn kind(name: &str) -> Option<&'static str> {

@@ -30,7 +30,7 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use longshore_host_api::ApiError;
+use longshore_host_api::{ApiError, pages};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -222,6 +222,23 @@ async fn dispatch(
     }
 }
 
+/// What a page asks through the window, which hands it on over the local socket: a page may do there what it may in a browser.
+pub async fn page(
+    request: Request<Body>,
+    inner: &str,
+    service: &Arc<Service>,
+) -> Result<Response<Body>, ApiError> {
+    match bridge::Kind::of(inner) {
+        Some(kind) => {
+            let docker = service.home().docker_socket();
+            let terminal = kind.open(&docker).await?;
+            api::carry(request, "longshore-terminal", terminal)
+        }
+        None if is_served(inner) => forward(request, inner, service).await,
+        None => Err(api::not_found()),
+    }
+}
+
 /// The two APIs; everything else is a page.
 fn is_served(inner: &str) -> bool {
     inner.starts_with("/api/") || inner.starts_with("/docker/")
@@ -305,16 +322,9 @@ fn page_of(error: &ApiError) -> Response<Body> {
     response
 }
 
-/// Headers of every answer: nothing but our own scripts runs, nobody frames us, nothing tells others our address.
+/// Headers of every answer: the pages' policy, nobody frames us, nothing tells others our address.
 fn harden(response: &mut Response<Body>, door: &Door) {
-    // The terminal makes style sheets of its own, which is why styles may stand in the page; scripts may not. Text becomes markup
-    // nowhere but in the templates of the pages.
-    let policy = format!(
-        "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; font-src 'self'; \
-         connect-src 'self' ws://{}; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; \
-         require-trusted-types-for 'script'; trusted-types svelte-trusted-html",
-        door.address
-    );
+    let policy = pages::policy(&format!("'self' ws://{}", door.address));
     let headers = response.headers_mut();
     if let Ok(policy) = HeaderValue::from_str(&policy) {
         headers.insert(header::CONTENT_SECURITY_POLICY, policy);

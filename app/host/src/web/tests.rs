@@ -3,6 +3,7 @@
 use futures::{SinkExt, StreamExt};
 use longshore_host_api::Home;
 use longshore_host_api::settings::Stored;
+use longshore_host_api::types::{StreamRequest, TerminalKind};
 use longshore_local_socket::Listener;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_tungstenite::tungstenite::Message;
@@ -374,5 +375,77 @@ async fn a_stream_reaches_the_two_apis_and_nothing_else() {
         socket.send(Message::text(request)).await.unwrap();
         let head = next(&mut socket).await.into_text().unwrap();
         assert!(head.contains(want), "{path}: {head}");
+    }
+}
+
+/// The window's way in: a client of the local socket.
+async fn window(guest: &Guest) -> longshore_host_api::Client {
+    let home = guest.service.home().clone();
+    let listener = Listener::bind(&home.host_socket()).await.unwrap();
+    tokio::spawn(api::serve(
+        listener,
+        guest.service.clone(),
+        guest.end.clone(),
+    ));
+    longshore_host_api::Client::without_spawn(home)
+}
+
+#[tokio::test]
+async fn a_page_in_the_window_may_do_what_it_may_in_a_browser() {
+    let (guest, _docker) = Guest::new().await;
+    let window = window(&guest).await;
+    for (method, path, body, want) in [
+        ("GET", "/api/v1/status", "", 200),
+        (
+            "POST",
+            "/api/v1/settings",
+            r#"{"assignments":["shares+=/srv"]}"#,
+            403,
+        ),
+        ("POST", "/api/v1/start", r#"{"shares":["/srv"]}"#, 403),
+        ("POST", "/api/v1/shell", "", 404),
+        ("POST", "/api/v1/shutdown", "", 404),
+        ("POST", "/api/v1/ui", "", 404),
+        ("POST", "/api/page/api/v1/shutdown", "", 404),
+        ("POST", "/page/api/v1/shutdown", "", 404),
+        ("POST", "/v1/shutdown", "", 404),
+    ] {
+        let request = StreamRequest {
+            method: method.into(),
+            path: path.into(),
+            body: Some(body.into()),
+            registry_auth: None,
+        };
+        let response = window.page(request).await.unwrap();
+        assert_eq!(response.status(), want, "{method} {path}");
+    }
+    assert!(!guest.end.is_cancelled());
+}
+
+#[tokio::test]
+async fn a_page_in_the_window_has_terminals() {
+    let (guest, mut docker) = Guest::new().await;
+    let window = window(&guest).await;
+    let serve = async {
+        let mut daemon = docker.accept().await.unwrap();
+        let head = read_until(&mut daemon, "}").await;
+        assert!(head.starts_with("POST /exec/abc/start "), "{head}");
+        let answer = "HTTP/1.1 101 UPGRADED\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n$ ";
+        daemon.write_all(answer.as_bytes()).await.unwrap();
+        daemon
+    };
+    let (terminal, mut daemon) =
+        tokio::join!(window.page_terminal(TerminalKind::Exec, "abc"), serve);
+    let mut terminal = terminal.unwrap();
+    let mut prompt = [0; 2];
+    terminal.read_exact(&mut prompt).await.unwrap();
+    assert_eq!(&prompt, b"$ ");
+    terminal.write_all(b"ls\n").await.unwrap();
+    assert_eq!(read_until(&mut daemon, "\n").await, "ls\n");
+    drop(daemon);
+    assert_eq!(terminal.read(&mut prompt).await.unwrap(), 0);
+    for outside in ["", "a/b", "../v1/shell"] {
+        let refused = window.page_terminal(TerminalKind::Attach, outside).await;
+        assert!(refused.is_err(), "{outside}");
     }
 }

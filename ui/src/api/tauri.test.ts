@@ -1,0 +1,72 @@
+import { clearMocks, mockIPC } from '@tauri-apps/api/mocks';
+import { afterEach, beforeAll, expect, it } from 'vitest';
+import { Failure, isAbort } from './backend';
+import { TauriBackend } from './tauri';
+
+const backend = new TauriBackend();
+const bytes = (text: string) => new TextEncoder().encode(text).buffer;
+
+beforeAll(() => {
+  globalThis.window ??= globalThis as unknown as Window & typeof globalThis;
+});
+afterEach(() => clearMocks());
+
+it('hands a request on and reads its JSON', async () => {
+  mockIPC((command, payload) => {
+    expect([command, payload]).toEqual(['ask', { request: { method: 'POST', path: '/api/v1/x', body: '{"a":1}' } }]);
+    return bytes('{"b":2}');
+  });
+  expect(await backend.request('POST', '/api/v1/x', { body: { a: 1 } })).toEqual({ b: 2 });
+});
+
+it('tells why a request was refused', async () => {
+  mockIPC(() => {
+    throw { status: 409, text: '{"message":"the name is taken"}' };
+  });
+  const failure = await backend.request('GET', '/docker/x').catch((e: unknown) => e);
+  expect(failure).toBeInstanceOf(Failure);
+  expect(failure).toMatchObject({ code: 'conflict', message: 'the name is taken' });
+});
+
+it('reads a stream to its end and closes it', async () => {
+  const answers = ['one', 'two', ''];
+  const closed: unknown[] = [];
+  mockIPC((command, payload) => {
+    if (command === 'open_stream') return { id: 7, head: { status: 200 } };
+    if (command === 'read') return bytes(answers.shift()!);
+    closed.push(payload);
+  });
+  const got: string[] = [];
+  for await (const chunk of (await backend.stream('GET', '/docker/events')).chunks) got.push(new TextDecoder().decode(chunk));
+  expect(got).toEqual(['one', 'two']);
+  expect(closed).toEqual([{ id: 7 }]);
+});
+
+it('lets go of a stream that nobody wants any more', async () => {
+  const closed: unknown[] = [];
+  mockIPC((command, payload) => {
+    if (command === 'open_stream') return { id: 7, head: { status: 200 } };
+    if (command === 'read') return new Promise(() => {});
+    closed.push(payload);
+  });
+  const controller = new AbortController();
+  const { chunks } = await backend.stream('GET', '/docker/events', { signal: controller.signal });
+  const first = chunks[Symbol.asyncIterator]().next();
+  controller.abort();
+  expect(isAbort(await first.catch((e: unknown) => e))).toBe(true);
+  await expect.poll(() => closed.length).toBeGreaterThan(0);
+});
+
+it('keeps the order of what is typed', async () => {
+  const typed: string[] = [];
+  mockIPC(async (command, payload) => {
+    if (command === 'open_terminal') return 3;
+    if (command === 'read') return new Promise(() => {});
+    // The first one takes longest.
+    await new Promise((done) => setTimeout(done, typed.length === 0 ? 20 : 0));
+    typed.push(new TextDecoder().decode(payload as unknown as Uint8Array));
+  });
+  const terminal = backend.terminal('exec', 'abc', () => {});
+  for (const key of ['a', 'b', 'c']) terminal.send(key);
+  await expect.poll(() => typed).toEqual(['a', 'b', 'c']);
+});

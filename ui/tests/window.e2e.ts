@@ -1,0 +1,196 @@
+// What a user does with the window and its tray: the real program on a screen of its own.
+import { type ChildProcess, execFile, spawn } from 'node:child_process';
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { promisify } from 'node:util';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { Driver, until } from './driver';
+import { Longshore } from './longshore';
+
+const run = promisify(execFile);
+const longshore = new Longshore();
+let screen: ChildProcess;
+let window: Driver;
+/** Every notification that was asked for. */
+let news = '';
+let monitor: ChildProcess;
+
+/** What a shell prints on the test's screen. */
+const shell = async (command: string, ...words: string[]) => (await run(command, words, { env: longshore.env })).stdout.trim();
+const pids = async () => (await shell('pgrep', '-f', `longshore-desktop.*--home ${longshore.home}`).catch(() => '')).split('\n').filter(Boolean);
+const visible = async () => (await shell('xdotool', 'search', '--onlyvisible', '--name', '^Longshore$').catch(() => '')).split('\n').filter(Boolean);
+
+async function open() {
+  window = await Driver.open(longshore.program('longshore-desktop'), ['--home', longshore.home], longshore.env);
+}
+
+/** Clicks an item of the tray's menu, which the tray's host would draw from D-Bus. */
+async function tray(label: string) {
+  for (const line of (await shell('gdbus', 'call', '--session', '--dest', 'org.freedesktop.DBus', '--object-path', '/org/freedesktop/DBus', '--method', 'org.freedesktop.DBus.ListNames')).matchAll(/':[\d.]+'/g)) {
+    const dest = line[0].slice(1, -1);
+    const menu = ['call', '--session', '--timeout', '5', '--dest', dest, '--object-path', '/org/ayatana/NotificationItem/tray_icon_tray_app_longshore/Menu', '--method'];
+    const layout = await shell('gdbus', ...menu, 'com.canonical.dbusmenu.GetLayout', '--', '0', '-1', '["label", "enabled"]').catch(() => '');
+    const item = new RegExp(`\\((\\d+), \\{[^}]*'label': <'${label}'>`).exec(layout);
+    if (item) return shell('gdbus', ...menu, 'com.canonical.dbusmenu.Event', item[1]!, 'clicked', '<int32 0>', '0');
+  }
+  throw new Error(`no tray has an item ${label}`);
+}
+
+async function picture(name: string) {
+  const folder = process.env['LONGSHORE_SCREENSHOTS'];
+  if (folder) writeFileSync(`${folder}/${name}.png`, await window.picture());
+}
+
+beforeAll(async () => {
+  screen = spawn('Xvfb', ['-displayfd', '3', '-screen', '0', '1280x800x24', '-nolisten', 'tcp'], { stdio: ['ignore', 'ignore', 'inherit', 'pipe'] });
+  const display = await new Promise((found) => (screen.stdio[3] as NodeJS.ReadableStream).once('data', found));
+  Object.assign(longshore.env, { DISPLAY: `:${String(display).trim()}`, GDK_BACKEND: 'x11', NO_AT_BRIDGE: '1' });
+  monitor = spawn('dbus-monitor', ["interface='org.freedesktop.Notifications',member='Notify'"], { env: longshore.env });
+  monitor.stdout!.on('data', (data) => (news += String(data)));
+  await longshore.longshore('settings', 'set', 'cpus=1', 'memory=1g', 'disk=8g', 'docker_context=false');
+});
+
+afterAll(async () => {
+  if (window) await picture('last-window').catch(() => {});
+  await window?.end();
+  await longshore.end();
+  monitor?.kill();
+  screen?.kill();
+});
+
+describe('the window', () => {
+  it('opens with the first run', async () => {
+    const began = Date.now();
+    await open();
+    expect(await window.title()).toBe('Longshore');
+    await window.shows('Welcome to Longshore');
+    console.log(`the window shows its page after ${Date.now() - began} ms, driver included`);
+    expect(await visible()).toHaveLength(1);
+    await picture('window-first-run');
+  });
+
+  it('holds its pages to their policy and their commands', async () => {
+    expect(await window.evaluate('fetch("http://127.0.0.1:9").then(() => "reached", (e) => e.name)')).toBe('TypeError');
+    expect(await window.evaluate('Promise.resolve().then(() => eval("1")).then(() => "ran", (e) => e.name)')).toBe('EvalError');
+    for (const command of ['plugin:shell|execute', 'plugin:fs|read_file', 'plugin:window|close', 'plugin:window-state|save_window_state', 'plugin:webview|create_webview'])
+      expect(await window.evaluate(`window.__TAURI_INTERNALS__.invoke(${JSON.stringify(command)}, {})`), command).toMatch(/^failed: .*(not allowed|not found)/);
+    const ask = (path: string, body: unknown) => window.evaluate(`window.__TAURI_INTERNALS__.invoke('ask', { request: { method: 'POST', path: '${path}', body: '${JSON.stringify(body)}' } })`);
+    expect(await ask('/api/v1/settings', { assignments: ['shares+=/srv'] })).toMatch(/403.*in a terminal/);
+    expect(await ask('/api/v1/shutdown', null)).toContain('404');
+  });
+
+  it('starts the engine', async () => {
+    await window.click('button', 'Start Longshore');
+    await window.shows('Engine running', 120_000);
+    await window.shows('No containers yet');
+  }, 150_000);
+
+  it('shows what the docker command does, without being asked', async () => {
+    await longshore.load('busybox');
+    await longshore.docker('run', '-d', '--name', 'from-cli', '--restart', 'always', 'busybox', 'sleep', '100000');
+    await window.shows('from-cli');
+    await window.shows(/Up \d/);
+    await picture('window-containers');
+  });
+
+  it('has terminals', async () => {
+    await window.click('a', 'from-cli');
+    await window.click('[role=tab]', 'Terminal');
+    await window.shows(/[#$] *$/m);
+    await window.type('echo answer $((6*7)); echo ü\n');
+    await window.shows(/answer 42\s+ü/);
+    await picture('window-terminal');
+  });
+
+  it('follows logs', async () => {
+    await longshore.docker('run', '-d', '--name', 'talker', 'busybox', 'sh', '-c', 'seq 1 50000; while true; do date +said-%s; sleep 1; done');
+    await window.evaluate('void (location.hash = "#/containers")');
+    await window.click('a', 'talker');
+    await window.shows(/said-\d+/);
+    await window.shows(/50,0\d\d lines/);
+    await longshore.docker('rm', '-f', 'talker');
+  });
+
+  it('changes what the engine is given', async () => {
+    await window.evaluate('void (location.hash = "#/settings")');
+    const set = (label: string, value: string) =>
+      window.evaluate(`((e) => { e.value = '${value}'; e.dispatchEvent(new Event('input', { bubbles: true })); })(document.querySelector('[aria-label="${label}"]'))`);
+    await window.shows('Shared folders');
+    await set('CPUs', '2');
+    await set('Memory in gibibytes', '1.5');
+    await window.click('button', 'Apply and restart');
+    await window.shows('Restart the engine?');
+    await window.click('dialog button', 'Apply and restart');
+    await window.shows('Applied; the engine has restarted', 120_000);
+    expect(await longshore.longshore('shell', 'nproc')).toBe('2');
+    const total = Number(/MemTotal:\s+(\d+)/.exec(await longshore.longshore('shell', 'cat', '/proc/meminfo'))?.[1]);
+    expect(total).toBeGreaterThan(1.2 * 1024 * 1024);
+  }, 180_000);
+
+  it('keeps its list when the daemon dies', async () => {
+    await window.evaluate('void (location.hash = "#/containers")');
+    await window.shows(/Up \d/);
+    await longshore.longshore('shell', 'sh', '-c', 'kill -9 $(pidof longshore-daemon)');
+    await longshore.docker('rename', 'from-cli', 'renamed');
+    await window.shows('renamed');
+  });
+
+  it('is the only one', async () => {
+    const before = await pids();
+    expect(before).toHaveLength(1);
+    await run(longshore.program('longshore-desktop'), ['--home', longshore.home], { env: longshore.env, timeout: 20_000 });
+    expect(await pids()).toEqual(before);
+  });
+
+  it('closes to the tray, and comes back in its place', async () => {
+    const [id] = await visible();
+    await shell('xdotool', 'windowmove', id!, '60', '40', 'windowsize', id!, '1000', '640');
+    await until('the page has the new size', async () => (await window.evaluate('innerWidth')) === 1000);
+    await shell('xdotool', 'windowclose', id!).catch(() => {});
+    await until('the window is gone', async () => (await visible()).length === 0);
+    expect(await pids()).toHaveLength(1);
+    expect(JSON.parse(readFileSync(`${longshore.home}/window.json`, 'utf8')).main).toMatchObject({ width: 1000, height: 640 });
+    await longshore.longshore('app');
+    await until('the window is back', async () => (await visible()).length === 1);
+  });
+
+  it('is told by the tray and a notification when the engine fails', async () => {
+    const { vm } = JSON.parse(await longshore.longshore('status', '--json')) as { vm: { qemu_pid: number } };
+    process.kill(vm.qemu_pid, 'SIGKILL');
+    await window.shows('The engine has failed');
+    await until('there is a notification', async () => news.includes('engine has failed'));
+    await tray('Start');
+    await window.shows(/Up \d/, 120_000);
+  }, 150_000);
+
+  it('asks what becomes of the engine, and leaves it running', async () => {
+    await tray('Quit Longshore');
+    await window.shows('Quit Longshore?');
+    expect(await window.text()).toContain('renamed');
+    await picture('window-quit');
+    await window.click('dialog button', 'Cancel');
+    await tray('Quit Longshore');
+    await window.click('dialog button', 'Leave the engine running');
+    await until('the window has ended', async () => (await pids()).length === 0);
+    expect(await longshore.docker('ps', '--format', '{{.Names}}')).toBe('renamed');
+    await window.end();
+  });
+
+  it('crashes, and the containers live on', async () => {
+    await open();
+    await window.shows('renamed');
+    process.kill(Number((await pids())[0]), 'SIGKILL');
+    await until('the window has ended', async () => (await pids()).length === 0);
+    expect(await longshore.docker('exec', 'renamed', 'echo', 'alive')).toBe('alive');
+    await window.end();
+  });
+
+  it('quits and stops the engine', async () => {
+    await open();
+    await window.shows('renamed');
+    await tray('Quit Longshore');
+    await window.click('dialog button', 'Stop the engine and quit');
+    await until('the window has ended', async () => (await pids()).length === 0, 60_000);
+    expect(await longshore.longshore('status').catch((e: { stdout: string }) => e.stdout)).toMatch(/^state +stopped/);
+    expect(existsSync(`${longshore.home}/host.sock`)).toBe(false);
+  }, 90_000);
+});
