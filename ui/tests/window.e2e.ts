@@ -9,6 +9,7 @@ import { Longshore } from './longshore';
 const run = promisify(execFile);
 const longshore = new Longshore();
 let screen: ChildProcess;
+let desktop: ChildProcess;
 let window: Driver;
 /** Every notification that was asked for. */
 let news = '';
@@ -27,7 +28,7 @@ async function open() {
 async function tray(label: string) {
   for (const line of (await shell('gdbus', 'call', '--session', '--dest', 'org.freedesktop.DBus', '--object-path', '/org/freedesktop/DBus', '--method', 'org.freedesktop.DBus.ListNames')).matchAll(/':[\d.]+'/g)) {
     const dest = line[0].slice(1, -1);
-    const menu = ['call', '--session', '--timeout', '5', '--dest', dest, '--object-path', '/org/ayatana/NotificationItem/tray_icon_tray_app_longshore/Menu', '--method'];
+    const menu = ['call', '--session', '--timeout', '1', '--dest', dest, '--object-path', '/org/ayatana/NotificationItem/tray_icon_tray_app_longshore/Menu', '--method'];
     const layout = await shell('gdbus', ...menu, 'com.canonical.dbusmenu.GetLayout', '--', '0', '-1', '["label", "enabled"]').catch(() => '');
     const item = new RegExp(`\\((\\d+), \\{[^}]*'label': <'${label}'>`).exec(layout);
     if (item) return shell('gdbus', ...menu, 'com.canonical.dbusmenu.Event', item[1]!, 'clicked', '<int32 0>', '0');
@@ -44,6 +45,8 @@ beforeAll(async () => {
   screen = spawn('Xvfb', ['-displayfd', '3', '-screen', '0', '1280x800x24', '-nolisten', 'tcp'], { stdio: ['ignore', 'ignore', 'inherit', 'pipe'] });
   const display = await new Promise((found) => (screen.stdio[3] as NodeJS.ReadableStream).once('data', found));
   Object.assign(longshore.env, { DISPLAY: `:${String(display).trim()}`, GDK_BACKEND: 'x11', NO_AT_BRIDGE: '1' });
+  // A window manager, for the keys that close a window.
+  desktop = spawn('openbox', { env: longshore.env, stdio: 'ignore' });
   monitor = spawn('dbus-monitor', ["interface='org.freedesktop.Notifications',member='Notify'"], { env: longshore.env });
   monitor.stdout!.on('data', (data) => (news += String(data)));
   await longshore.longshore('settings', 'set', 'cpus=1', 'memory=1g', 'disk=8g', 'docker_context=false');
@@ -54,6 +57,7 @@ afterAll(async () => {
   await window?.end();
   await longshore.end();
   monitor?.kill();
+  desktop?.kill();
   screen?.kill();
 });
 
@@ -145,7 +149,7 @@ describe('the window', () => {
     const [id] = await visible();
     await shell('xdotool', 'windowmove', id!, '60', '40', 'windowsize', id!, '1000', '640');
     await until('the page has the new size', async () => (await window.evaluate('innerWidth')) === 1000);
-    await shell('xdotool', 'windowclose', id!).catch(() => {});
+    await shell('xdotool', 'windowactivate', '--sync', id!, 'key', 'alt+F4');
     await until('the window is gone', async () => (await visible()).length === 0);
     expect(await pids()).toHaveLength(1);
     expect(JSON.parse(readFileSync(`${longshore.home}/window.json`, 'utf8')).main).toMatchObject({ width: 1000, height: 640 });

@@ -38,7 +38,8 @@ fn main() -> ExitCode {
         Err(error) => {
             eprintln!("longshore-desktop: {error:#}");
             // Whoever has clicked an icon sees no terminal.
-            news::tell("Longshore cannot open its window", &format!("{error:#}"));
+            let told = news::tell("Longshore cannot open its window", &format!("{error:#}"));
+            let _ = told.join();
             ExitCode::FAILURE
         }
     }

@@ -1,12 +1,16 @@
 //! What the user is told outside the window.
 
-/// Shows a notification. Where the desktop has no place for them there is nothing to do about it.
-pub fn tell(title: &str, text: &str) {
+use std::thread::JoinHandle;
+
+/// Shows a notification, in a thread of its own: it waits for the desktop. Where there is no place for them nothing can be done.
+pub fn tell(title: &str, text: &str) -> JoinHandle<()> {
     let mut news = notify_rust::Notification::new();
     news.appname("Longshore").summary(title).body(text);
     #[cfg(target_os = "linux")]
     news.icon("longshore");
-    if let Err(error) = news.show() {
-        eprintln!("longshore-desktop: cannot show a notification: {error}");
-    }
+    std::thread::spawn(move || {
+        if let Err(error) = news.show() {
+            eprintln!("longshore-desktop: cannot show a notification: {error}");
+        }
+    })
 }
