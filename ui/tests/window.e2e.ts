@@ -1,6 +1,6 @@
 // What a user does with the window and its tray: the real program on a screen of its own.
 import { type ChildProcess, execFile, spawn } from 'node:child_process';
-import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { Driver, until } from './driver';
@@ -24,16 +24,29 @@ async function open() {
   window = await Driver.open(longshore.program('longshore-desktop'), ['--home', longshore.home], longshore.env);
 }
 
+const bus = (...words: string[]) => shell('gdbus', 'call', '--session', '--dest', ...words);
+const daemon = (method: string, ...words: string[]) => bus('org.freedesktop.DBus', '--object-path', '/org/freedesktop/DBus', '--method', `org.freedesktop.DBus.${method}`, ...words);
+
 /** Clicks an item of the tray's menu, which the tray's host would draw from D-Bus. */
 async function tray(label: string) {
-  for (const line of (await shell('gdbus', 'call', '--session', '--dest', 'org.freedesktop.DBus', '--object-path', '/org/freedesktop/DBus', '--method', 'org.freedesktop.DBus.ListNames')).matchAll(/':[\d.]+'/g)) {
-    const dest = line[0].slice(1, -1);
-    const menu = ['call', '--session', '--timeout', '1', '--dest', dest, '--object-path', '/org/ayatana/NotificationItem/tray_icon_tray_app_longshore/Menu', '--method'];
-    const layout = await shell('gdbus', ...menu, 'com.canonical.dbusmenu.GetLayout', '--', '0', '-1', '["label", "enabled"]').catch(() => '');
+  const [pid] = await pids();
+  for (const [name] of (await daemon('ListNames')).matchAll(/:[\d.]+/g)) {
+    if (!(await daemon('GetConnectionUnixProcessID', name).catch(() => '')).includes(` ${pid},`)) continue;
+    const menu = (method: string, ...words: string[]) =>
+      bus(name, '--timeout', '5', '--object-path', '/org/ayatana/NotificationItem/tray_icon_tray_app_longshore/Menu', '--method', `com.canonical.dbusmenu.${method}`, ...words);
+    const layout = await menu('GetLayout', '--', '0', '-1', '["label", "enabled"]').catch(() => '');
     const item = new RegExp(`\\((\\d+), \\{[^}]*'label': <'${label}'>`).exec(layout);
-    if (item) return shell('gdbus', ...menu, 'com.canonical.dbusmenu.Event', item[1]!, 'clicked', '<int32 0>', '0');
+    if (item) return menu('Event', item[1]!, 'clicked', '<int32 0>', '0');
   }
   throw new Error(`no tray has an item ${label}`);
+}
+
+/** The last click in a window that ends before it can say that it was clicked. */
+async function quit(answer: string) {
+  await tray('Quit Longshore');
+  await window.shows('Quit Longshore?');
+  await window.click('dialog button', answer).catch(() => {});
+  await until('the window has ended', async () => (await pids()).length === 0, 60_000);
 }
 
 async function picture(name: string) {
@@ -172,9 +185,7 @@ describe('the window', () => {
     expect(await window.text()).toContain('renamed');
     await picture('window-quit');
     await window.click('dialog button', 'Cancel');
-    await tray('Quit Longshore');
-    await window.click('dialog button', 'Leave the engine running');
-    await until('the window has ended', async () => (await pids()).length === 0);
+    await quit('Leave the engine running');
     expect(await longshore.docker('ps', '--format', '{{.Names}}')).toBe('renamed');
     await window.end();
   });
@@ -191,10 +202,23 @@ describe('the window', () => {
   it('quits and stops the engine', async () => {
     await open();
     await window.shows('renamed');
-    await tray('Quit Longshore');
-    await window.click('dialog button', 'Stop the engine and quit');
-    await until('the window has ended', async () => (await pids()).length === 0, 60_000);
+    await quit('Stop the engine and quit');
     expect(await longshore.longshore('status').catch((e: { stdout: string }) => e.stdout)).toMatch(/^state +stopped/);
     expect(existsSync(`${longshore.home}/host.sock`)).toBe(false);
   }, 90_000);
+
+  it('starts at login where it was told to: engine and tray, no window', async () => {
+    const folder = `${longshore.env['HOME']}/.config/autostart`;
+    await longshore.longshore('settings', 'set', 'start_at_login=true');
+    const [entry] = readdirSync(folder);
+    const command = /^Exec=(.*)$/m.exec(readFileSync(`${folder}/${entry}`, 'utf8'))![1]!;
+    const session = spawn('sh', ['-c', `exec ${command}`], { env: longshore.env, stdio: 'inherit' });
+    await until('the engine runs', async () => (await longshore.longshore('status')).includes('running'), 120_000);
+    expect(await visible()).toEqual([]);
+    await longshore.longshore('app');
+    await until('the window is there', async () => (await visible()).length === 1);
+    await longshore.longshore('settings', 'set', 'start_at_login=false');
+    expect(readdirSync(folder)).toEqual([]);
+    session.kill();
+  }, 150_000);
 });

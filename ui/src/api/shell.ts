@@ -1,8 +1,8 @@
 // What the pages and the window around them tell each other; a browser has no such window.
 import { invoke, isTauri } from '@tauri-apps/api/core';
 import { listen } from '@tauri-apps/api/event';
-import type { ApiError } from './types';
 import { Failure } from './backend';
+import type { ApiError } from './types';
 
 export const shell = {
   /** The user wants to quit: `ask` what becomes of the engine. */
