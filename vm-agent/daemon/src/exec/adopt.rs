@@ -33,6 +33,7 @@ async fn adopt_one(daemon: &Arc<Daemon>, container: &Arc<Container>, mut exec: E
     let process = get.await.ok().and_then(|found| found.process);
     match process.as_ref().map(tasks::Process::status) {
         Some(tasks::Status::Running | tasks::Status::Paused | tasks::Status::Stopped) => {
+            exec.running = true;
             exec.pid = process.map_or(0, |process| process.pid);
             daemon.execs.insert(exec.clone());
             process::monitor(daemon, container, &exec);
