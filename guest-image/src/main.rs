@@ -86,6 +86,9 @@ fn main() -> Result<()> {
     if arguments.build {
         binaries::build(workspace, architecture.triple, &arguments.profile)?;
     }
+    // One builder at a time: two would each write a part of one image.
+    let turn = std::fs::File::create(cache.join("turn")).context("make the builder's lock")?;
+    turn.lock().context("wait for another builder")?;
     let lock_path = here.join(format!("lock.{}.json", architecture.name));
     let (lock, files) = fetch(&lock_path, &cache, architecture, arguments.upgrade)?;
     let base = base::base(&lock, &files, !arguments.without_runtimes, &cache)?;
