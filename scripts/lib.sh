@@ -32,6 +32,7 @@ need_packages() {
 need_qemu() {
   local program=qemu-system-x86_64 oldest=8.1
   new_enough() { command -v $program >/dev/null && [ "$(printf '%s\n' $oldest "$($program --version | sed -nE '1s/.*version ([0-9.]+).*/\1/p')" | sort -V | head -1)" = $oldest ]; }
+  need_packages $program=qemu-system-x86
   new_enough && return
   if command -v apt-get >/dev/null; then
     local sudo=; [ "$(id -u)" = 0 ] || sudo=sudo
@@ -48,9 +49,7 @@ need_qemu() {
       $sudo env DEBIAN_FRONTEND=noninteractive "${apt[@]}" install -y --no-install-recommends -t "$suite-backports" qemu-system-x86 >/dev/null 2>&1 || true
     fi
     $sudo rm -rf "$lists"
-    new_enough && return
   fi
-  need_packages $program=qemu-system-x86
   new_enough || say "this QEMU is older than $oldest: without KVM the guest's kernel may panic now and then"
 }
 
