@@ -252,7 +252,7 @@ fn write_image(
     erofs::write(&root, &image, cache)?;
     std::fs::rename(&image, out.join("root.erofs")).context("put root.erofs in its place")?;
     let image = std::fs::read(out.join("root.erofs")).context("read root.erofs")?;
-    files.push(ImageFile::new("root.erofs", &image, image.len() as u64));
+    files.push(describe("root.erofs", &image, cache)?);
 
     write_if_changed(
         &out.join("SOURCES"),
@@ -281,17 +281,23 @@ fn write_image(
     Ok(())
 }
 
-/// Writes a file of the image and learns its compressed size, which is remembered by content: the kernel rarely changes.
+/// Writes a file of the image and describes it.
 fn write_file(out: &Path, name: &str, data: &[u8], cache: &Path) -> Result<ImageFile> {
+    write_if_changed(&out.join(name), data)?;
+    describe(name, data, cache)
+}
+
+/// A file of the image with its size as it travels, which is remembered by content: the kernel rarely changes.
+fn describe(name: &str, data: &[u8], cache: &Path) -> Result<ImageFile> {
     let mut file = ImageFile::new(name, data, 0);
-    let memory = cache.join(format!("size-{}", &file.sha256[..16]));
+    let level = if name == "kernel" { 19 } else { 9 };
+    let memory = cache.join(format!("size-{level}-{}", &file.sha256[..16]));
     let known = std::fs::read_to_string(&memory)
         .ok()
         .and_then(|text| text.trim().parse().ok());
     file.compressed_size = match known {
         Some(size) => size,
         None => {
-            let level = if name == "kernel" { 19 } else { 9 };
             let size = zstd::bulk::compress(data, level)
                 .context("measure the compressed size")?
                 .len() as u64;
@@ -299,7 +305,6 @@ fn write_file(out: &Path, name: &str, data: &[u8], cache: &Path) -> Result<Image
             size
         }
     };
-    write_if_changed(&out.join(name), data)?;
     Ok(file)
 }
 

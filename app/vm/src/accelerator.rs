@@ -9,9 +9,13 @@ use std::{fs, path::Path, time::Duration};
 use serde::{Deserialize, Serialize};
 
 use crate::config::AcceleratorChoice;
+use crate::tsc;
 
 /// How long a guest may take to say its first byte on a real accelerator.
 pub const PROBE_LIMIT: Duration = Duration::from_millis(2500);
+
+/// Ticks of the guest's kernel in a second (`CONFIG_HZ` of Debian's), in which its delay loop is counted.
+const KERNEL_HERTZ: u64 = 250;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -39,6 +43,21 @@ impl Accelerator {
             Self::Kvm => ["-accel", "kvm", "-cpu", "host"],
             Self::Hvf => ["-accel", "hvf", "-cpu", "host"],
             Self::Whpx => ["-accel", "whpx", "-cpu", "max"],
+        }
+    }
+
+    /// What the guest's kernel need not find out about its machine, or guard it against.
+    pub fn kernel_parameters(self) -> String {
+        match self {
+            // Attacks on speculation are met, or not, by the host's CPU and QEMU's code; the guest's fences only cost time.
+            Self::Tcg => match tsc::kilohertz() {
+                Some(rate) => format!(
+                    "mitigations=off tsc_early_khz={rate} lpj={}",
+                    rate * 1000 / KERNEL_HERTZ
+                ),
+                None => "mitigations=off".into(),
+            },
+            Self::Kvm | Self::Hvf | Self::Whpx => String::new(),
         }
     }
 }

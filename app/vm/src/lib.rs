@@ -24,3 +24,4 @@ mod process;
 mod qemu;
 mod qmp;
 mod share;
+mod tsc;
