@@ -13,7 +13,7 @@ use tokio::{
 use crate::{Channel, ChannelError, Stream, hybrid};
 
 /// Clients at once; more wait in the listener's backlog.
-const MAX_CLIENTS: usize = 1500;
+const MAX_CLIENTS: usize = 5000;
 /// A client that does not say which port it wants does not keep its place.
 const GREETING_LIMIT: Duration = Duration::from_secs(10);
 /// Bytes in flight for each direction of a stream.

@@ -2,10 +2,12 @@
 
 use std::io;
 
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-/// Large pieces: under emulation each piece costs a trip into the guest.
-const BUFFER: usize = 256 * 1024;
+/// Most connections carry a few short messages, and there may be thousands of them.
+const FIRST_BUFFER: usize = 8 * 1024;
+/// Large pieces for those that carry much: under emulation each piece costs a trip into the guest.
+const LARGEST_BUFFER: usize = 256 * 1024;
 
 /// Copies until both directions have ended. `gone` ends the way to a client that has closed altogether, which a half-close
 /// alone does not tell.
@@ -27,9 +29,18 @@ where
     tokio::try_join!(outward, inward).map(|_| ())
 }
 
-async fn pump(from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin) -> io::Result<()> {
-    let mut from = tokio::io::BufReader::with_capacity(BUFFER, from);
-    tokio::io::copy_buf(&mut from, &mut to).await?;
+async fn pump(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin) -> io::Result<()> {
+    let mut buffer = vec![0; FIRST_BUFFER];
+    loop {
+        let read = from.read(&mut buffer).await?;
+        if read == 0 {
+            break;
+        }
+        to.write_all(&buffer[..read]).await?;
+        if read == buffer.len() && read < LARGEST_BUFFER {
+            buffer.resize(2 * read, 0);
+        }
+    }
     // The peer may have closed already; that is no failure of the copy.
     let _ = to.shutdown().await;
     Ok(())
@@ -38,7 +49,6 @@ async fn pump(from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin) -> 
 #[cfg(all(test, target_os = "linux"))]
 mod tests {
     use longshore_local_socket::hung_up;
-    use tokio::io::AsyncReadExt;
     use tokio::net::UnixStream;
 
     use super::*;

@@ -8,13 +8,16 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, VecDeque};
 use std::fs::{File, OpenOptions};
-use std::io::{self, BufRead, BufReader, Write};
-use std::path::PathBuf;
+use std::io::{self, BufRead, BufReader, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use tokio::sync::watch;
 
-/// The journal's file is exchanged for a new one at this size; one old file is kept.
-const JOURNAL_LIMIT: u64 = 4 << 20;
+/// The journal's file is exchanged for a new one at this size; one old file is kept. Ten thousand events of containers with the
+/// labels of compose fit.
+const JOURNAL_LIMIT: u64 = 12 << 20;
+/// Where the last event of a file is looked for first: a daemon that starts does not read all of it.
+const TAIL: u64 = 64 << 10;
 /// Events that followers get from memory; those further behind read the journal.
 const RECENT: usize = 256;
 
@@ -76,7 +79,7 @@ impl Events {
         let _ = std::fs::create_dir_all(&folder);
         let last = [path.clone(), path.with_extension("jsonl.old")]
             .into_iter()
-            .find_map(|path| read_journal(&path).last().map(|entry| entry.seq));
+            .find_map(|path| last_in(&path).map(|entry| entry.seq));
         let next = last.map_or(1, |seq| seq + 1);
         let file = OpenOptions::new().create(true).append(true).open(&path);
         if let Err(error) = &file {
@@ -204,7 +207,7 @@ impl Events {
 
     /// Events after `cursor`, in order.
     fn after(&self, cursor: u64) -> Vec<(u64, Arc<Event>)> {
-        {
+        let files = {
             let journal = self.lock();
             if cursor + 1 >= journal.next {
                 return Vec::new();
@@ -218,10 +221,13 @@ impl Events {
                     .cloned()
                     .collect();
             }
-        }
-        let old = read_journal(&self.path.with_extension("jsonl.old"));
-        let all = old.chain(read_journal(&self.path));
-        let mut found: Vec<_> = all
+            // Opened together: a rotation in between would hide a whole file.
+            [self.path.with_extension("jsonl.old"), self.path.clone()].map(File::open)
+        };
+        let mut found: Vec<_> = files
+            .into_iter()
+            .flatten()
+            .flat_map(entries)
             .filter(|entry| entry.seq > cursor)
             .map(|entry| (entry.seq, entry.event))
             .collect();
@@ -238,12 +244,18 @@ impl Events {
     }
 }
 
-fn read_journal(path: &std::path::Path) -> impl Iterator<Item = Entry> + use<> {
-    let file = File::open(path).ok().map(BufReader::new);
-    let lines = file
-        .into_iter()
-        .flat_map(|reader| reader.split(b'\n').map_while(io::Result::ok));
+fn entries(file: File) -> impl Iterator<Item = Entry> {
+    let lines = BufReader::new(file).split(b'\n').map_while(io::Result::ok);
     lines.filter_map(|line| serde_json::from_slice(&line).ok())
+}
+
+fn last_in(path: &Path) -> Option<Entry> {
+    let mut file = File::open(path).ok()?;
+    let size = file.metadata().ok()?.len();
+    file.seek(SeekFrom::Start(size.saturating_sub(TAIL))).ok()?;
+    // A single event may be longer than that.
+    let last = entries(file).last();
+    last.or_else(|| entries(File::open(path).ok()?).last())
 }
 
 /// A position in the journal. A follower that falls behind reads from disk; none is ever skipped.

@@ -49,7 +49,7 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            max_streams: 2048,
+            max_streams: 6000,
             window: 256 * 1024,
             send_buffer: 128 * 1024,
         }

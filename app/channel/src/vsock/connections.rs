@@ -42,7 +42,7 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            max_connections: 2048,
+            max_connections: 6000,
             window: 256 << 10,
             send_buffer: 128 << 10,
             max_replies: 1024,

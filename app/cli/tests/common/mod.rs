@@ -3,6 +3,7 @@
 #![allow(dead_code)] // each test binary uses its part
 
 pub mod registry;
+pub mod remains;
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -219,15 +220,20 @@ pub fn finish(mut command: Command, what: &str) -> Output {
 
 /// Collects a child's output; kills it and fails after PATIENCE.
 pub fn finish_child(child: Child, what: &str) -> Output {
+    finish_within(PATIENCE, child, what)
+}
+
+/// The same for what takes longer.
+pub fn finish_within(patience: Duration, child: Child, what: &str) -> Output {
     let id = child.id();
     let (sender, receiver) = std::sync::mpsc::channel();
     std::thread::spawn(move || sender.send(child.wait_with_output()));
-    match receiver.recv_timeout(PATIENCE) {
+    match receiver.recv_timeout(patience) {
         Ok(output) => output.unwrap_or_else(|error| panic!("{what}: {error}")),
         Err(_) => {
             // SAFETY: plain kill(2) on the child that we spawned and that has not been reaped.
             unsafe { libc::kill(id as i32, libc::SIGKILL) };
-            panic!("{what}: no end after {PATIENCE:?}");
+            panic!("{what}: no end after {patience:?}");
         }
     }
 }

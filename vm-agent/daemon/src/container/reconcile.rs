@@ -180,12 +180,8 @@ fn adopt(
 
 /// Deletes layers and records of containers that do not exist any more (or not yet, when the power went).
 async fn remove_orphans(daemon: &Arc<Daemon>) -> ApiResult<()> {
-    let known = |id: &str| {
-        daemon
-            .containers
-            .entry(id)
-            .is_ok_and(|entry| entry.now().id == id)
-    };
+    // Requests are answered meanwhile, and a new container has a layer before it has a record.
+    let known = |id: &str| daemon.containers.is_taken(id);
     let is_ours = |id: &str| id.len() == 64 && id.bytes().all(|b| b.is_ascii_hexdigit());
     let records = api::ListContainersRequest::default();
     let records = daemon

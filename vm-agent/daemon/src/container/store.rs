@@ -175,6 +175,11 @@ impl Containers {
         self.entry(reference).map(|entry| entry.now())
     }
 
+    /// Whether `id` is a container, or one that is being made: its name is taken first.
+    pub fn is_taken(&self, id: &str) -> bool {
+        self.snapshot().contains_key(id) || self.names().values().any(|owner| owner == id)
+    }
+
     /// A snapshot for lists; takes no lock that a request holds.
     pub fn list(&self) -> Vec<Arc<Container>> {
         self.snapshot().values().map(|entry| entry.now()).collect()

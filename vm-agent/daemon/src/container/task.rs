@@ -336,16 +336,23 @@ pub async fn clean_up_task(daemon: &Daemon, id: &str) {
     let delete = api::DeleteTaskRequest {
         container_id: id.to_owned(),
     };
-    let mut tasks = daemon.supervisor.tasks();
-    match tasks.delete(delete.clone()).await {
+    // A supervisor that restarts just now has the task all the same.
+    let delete = || {
+        daemon.supervisor.retry(|supervisor| {
+            let request = delete.clone();
+            async move { supervisor.tasks().delete(request).await }
+        })
+    };
+    match delete().await {
         Err(status) if status.code() == Code::FailedPrecondition => {
             let wait = api::WaitRequest {
                 container_id: id.to_owned(),
                 exec_id: String::new(),
             };
+            let mut tasks = daemon.supervisor.tasks();
             let _ = tasks.kill(kill).await;
             let _ = tasks.wait(wait).await;
-            let _ = tasks.delete(delete).await;
+            let _ = delete().await;
         }
         _ => {}
     }

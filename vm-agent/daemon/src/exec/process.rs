@@ -115,12 +115,7 @@ pub async fn launch(
     };
     let started = started.await;
     if started.is_err() {
-        let delete = api::DeleteProcessRequest {
-            container_id: container.id.clone(),
-            exec_id: exec.id.clone(),
-        };
-        let _ = tasks.delete_process(delete).await;
-        let _ = std::fs::remove_dir_all(&folder);
+        forget(daemon, exec).await;
     }
     started
 }
@@ -173,13 +168,17 @@ fn ended(daemon: &Daemon, container: &Container, exec: &Exec, code: i32) {
     });
 }
 
-/// Lets the shim forget a process whose exit is known.
+/// Lets the shim forget a process whose exit is known. Only then its output ends for who reads it, so that a supervisor
+/// that restarts just now is waited for.
 pub async fn forget(daemon: &Daemon, exec: &Exec) {
-    let delete = api::DeleteProcessRequest {
-        container_id: exec.container_id.clone(),
-        exec_id: exec.id.clone(),
-    };
-    let _ = daemon.supervisor.tasks().delete_process(delete).await;
+    let deleted = daemon.supervisor.retry(|supervisor| {
+        let request = api::DeleteProcessRequest {
+            container_id: exec.container_id.clone(),
+            exec_id: exec.id.clone(),
+        };
+        async move { supervisor.tasks().delete_process(request).await }
+    });
+    let _ = deleted.await;
     let _ = std::fs::remove_dir_all(folder(daemon, exec));
 }
 

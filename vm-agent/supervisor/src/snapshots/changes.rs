@@ -172,11 +172,10 @@ pub async fn commit(
 }
 
 pub async fn remove(core: &Arc<Core>, scope: &Scope, name: String) -> Result<()> {
-    let namespace = scope.namespace.clone();
-    let removed_name = name.clone();
-    let id = core
-        .store
-        .write(move |tx| {
+    let (core, namespace) = (core.clone(), scope.namespace.clone());
+    // Record and folder in one go: a client that goes in between would leave the folder.
+    blocking(move || {
+        let id = core.store.write_blocking(|tx| {
             let snapshot = find(tx, &namespace, &name)?;
             let children = tx.in_namespace::<Snapshot>(store::SNAPSHOTS, &namespace)?;
             if children.iter().any(|child| child.info().parent == name) {
@@ -186,15 +185,15 @@ pub async fn remove(core: &Arc<Core>, scope: &Scope, name: String) -> Result<()>
             }
             tx.delete(store::SNAPSHOTS, &key(&[&namespace, &name]))?;
             Ok(snapshot.id)
-        })
-        .await?;
-    core.snapshots.remove_later(id);
-    let event = SnapshotRemove {
-        key: removed_name,
-        snapshotter: SNAPSHOTTER.into(),
-    };
-    core.events
-        .publish(&scope.namespace, "/snapshot/remove", &event);
-    core.collect_soon();
-    Ok(())
+        })?;
+        core.snapshots.remove_later(id);
+        let event = SnapshotRemove {
+            key: name,
+            snapshotter: SNAPSHOTTER.into(),
+        };
+        core.events.publish(&namespace, "/snapshot/remove", &event);
+        core.collect_soon();
+        Ok(())
+    })
+    .await
 }
