@@ -83,13 +83,15 @@ fn command(paths: &Paths, bundle: &Bundle, binary: &Path, traceparent: Option<&s
     command
 }
 
-/// Puts the child into the shims' cgroup and gives it back an ordinary OOM score: ours is that of a service.
+/// Puts the child into the shims' cgroup and gives it back an ordinary OOM score: ours is that of a service. It dies with us, so
+/// that the next supervisor finds all that it started; the shim that it forks does not (prctl(2), PR_SET_PDEATHSIG).
 fn leave_our_group(command: &mut Command) {
     let cgroup = OpenOptions::new().write(true).open(SHIM_CGROUP).ok();
-    // SAFETY: between fork and exec only open(2), write(2) and close(2) are called, which are async-signal-safe;
+    // SAFETY: between fork and exec only prctl(2), open(2), write(2) and close(2) are called, which are async-signal-safe;
     // the closure owns its descriptor and allocates nothing.
     unsafe {
         command.pre_exec(move || {
+            libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
             if let Some(file) = &cgroup {
                 libc::write(file.as_raw_fd(), b"0".as_ptr().cast(), 1);
             }
