@@ -217,6 +217,33 @@ fn a_container_removed_during_its_start_leaves_nothing() {
     expect_nothing_left(vm, &before);
 }
 
+/// All of them wait for a stop that holds the container; whichever of them comes first, a removed one stays removed.
+#[test]
+fn a_start_that_waited_for_a_removal_brings_nothing_back() {
+    let vm = shared();
+    let before = Remains::after_first_use(vm);
+    let deaf = ["sh", "-c", "trap '' TERM; echo deaf; sleep 1000"];
+    vm.docker(&[&["run", "-d", "--name", "held", "busybox"][..], &deaf].concat());
+    eventually("it is deaf", || vm.docker(&["logs", "held"]) == "deaf");
+    let spawn = |words: &[&str]| {
+        let mut command = vm.docker_command(words);
+        command.stderr(Stdio::null());
+        command.spawn().expect("docker")
+    };
+    let mut all = vec![spawn(&["stop", "-t", "3", "held"])];
+    for _ in 0..4 {
+        all.push(spawn(&["rm", "-f", "held"]));
+        all.push(spawn(&["start", "held"]));
+        all.push(spawn(&["exec", "held", "true"]));
+        all.push(spawn(&["update", "--cpus", "1", "held"]));
+    }
+    for client in all {
+        finish_within(common::PATIENCE, client, "docker");
+    }
+    assert_eq!(vm.docker(&["ps", "-aq"]), "");
+    expect_nothing_left(vm, &before);
+}
+
 /// Portainer's way: the docker command itself, in a container that has what it is linked with.
 #[test]
 fn a_tool_in_a_container_drives_the_engine() {

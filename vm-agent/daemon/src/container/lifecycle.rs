@@ -35,7 +35,7 @@ pub async fn start(daemon: Arc<Daemon>, request: ApiRequest, id: String) -> ApiR
         super::attach::parse_detach_keys(keys)?;
     }
     entry.cancel_restart.notify_waiters();
-    let _operation = entry.operation.lock().await;
+    let _operation = entry.operate().await?;
     entry.live().backoff = Default::default();
     let reset = |state: &mut super::record::State| state.restart_count = 0;
     if !entry.now().running {
@@ -52,7 +52,7 @@ pub async fn stop(daemon: Arc<Daemon>, request: ApiRequest, id: String) -> ApiRe
     if !entry.now().running && entry.now().state.status != Status::Restarting {
         return Err(ApiError::not_modified());
     }
-    let _operation = entry.operation.lock().await;
+    let _operation = entry.operate().await?;
     stop_entry(&daemon, &entry, with, timeout).await?;
     done()
 }
@@ -206,7 +206,7 @@ pub async fn restart(
     let entry = daemon.containers.entry(&id)?;
     let timeout = stop_timeout(&request)?;
     let with = stop_signal(&request, "restart", &id)?;
-    let _operation = entry.operation.lock().await;
+    let _operation = entry.operate().await?;
     // A container that removes itself lives through a restart.
     stop_entry(&daemon, &entry, with, timeout)
         .await
@@ -223,7 +223,7 @@ pub async fn pause(
     wanted: bool,
 ) -> ApiResult<ApiResponse> {
     let entry = daemon.containers.entry(&id)?;
-    let _operation = entry.operation.lock().await;
+    let _operation = entry.operate().await?;
     let container = entry.now();
     match (wanted, container.state.status) {
         (true, Status::Running) | (false, Status::Paused) => {}
@@ -343,7 +343,7 @@ pub async fn update(
     let wanted: UpdateRequest = serde_json::from_value(body)
         .map_err(|error| ApiError::bad_request(format!("invalid JSON: {error}")))?;
     let entry = daemon.containers.entry(&id)?;
-    let _operation = entry.operation.lock().await;
+    let _operation = entry.operate().await?;
     let container = entry.now();
     let machine = Machine::detect();
     let mut resources = container.host_config.resources.clone();

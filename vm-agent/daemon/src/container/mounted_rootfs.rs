@@ -32,7 +32,7 @@ pub async fn open(daemon: &Daemon, id: &str) -> ApiResult<Rootfs> {
         return daemon.containers.rootfs(id).await;
     }
     // It is not to start while its volumes are held for it.
-    let _operation = entry.operation.lock().await;
+    let _operation = entry.operate().await?;
     let container = entry.now();
     let rootfs = daemon.containers.rootfs(id).await?;
     if is_plain(&container) {

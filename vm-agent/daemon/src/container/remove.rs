@@ -32,15 +32,10 @@ pub async fn remove(
     volumes: bool,
 ) -> ApiResult<()> {
     entry.cancel_restart.notify_waiters();
-    let operation = entry.operation.try_lock();
-    let _operation = match operation {
-        Ok(guard) => guard,
-        Err(_) => entry.operation.lock().await,
-    };
-    if *entry.removed.borrow() {
+    let Ok(_operation) = entry.operate().await else {
         // Removed by itself meanwhile.
         return Ok(());
-    }
+    };
     let container = entry.now();
     if container.running {
         if !force {
@@ -72,8 +67,10 @@ pub async fn remove(
 
 /// After the end of a container with `--rm`.
 pub async fn automatically(daemon: &Arc<Daemon>, entry: &Arc<Entry>) {
-    let _operation = entry.operation.lock().await;
-    if !*entry.removed.borrow() && !entry.now().running {
+    let Ok(_operation) = entry.operate().await else {
+        return;
+    };
+    if !entry.now().running {
         take_away(daemon, entry, true).await;
     }
 }
@@ -83,8 +80,9 @@ pub async fn automatically(daemon: &Arc<Daemon>, entry: &Arc<Entry>) {
 async fn take_away(daemon: &Arc<Daemon>, entry: &Arc<Entry>, volumes: bool) {
     let container: Arc<Container> = entry.now();
     neighbours::release_volumes(daemon, &container, volumes).await;
-    daemon.containers.forget(entry);
+    // Execs first: one that ended later would be written into the folder that goes next.
     daemon.execs.forget_container(&container.id);
+    daemon.containers.forget(entry);
     daemon.containers.publish(&container, "destroy", &[]);
     let daemon = daemon.clone();
     tokio::spawn(async move {

@@ -64,7 +64,9 @@ pub fn after(daemon: &Arc<Daemon>, entry: &Arc<Entry>, delay: Duration) {
             () = tokio::time::sleep(delay) => {}
             () = entry.cancel_restart.notified() => return,
         }
-        let _operation = entry.operation.lock().await;
+        let Ok(_operation) = entry.operate().await else {
+            return;
+        };
         if entry.now().state.status != Status::Restarting {
             return;
         }

@@ -30,7 +30,7 @@ pub async fn run_attached(
     let mut exits = entry.exits.subscribe();
     let (before, _) = *exits.borrow_and_update();
     let starting = async {
-        let _operation = entry.operation.lock().await;
+        let _operation = entry.operate().await?;
         task::start(daemon, &entry).await
     };
     let folder = daemon.containers.folder(&entry.now().id);

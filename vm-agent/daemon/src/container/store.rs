@@ -19,8 +19,8 @@ pub struct Entry {
     current: watch::Sender<Arc<Container>>,
     /// Held while a change is made and written; never over a wait.
     changing: Mutex<()>,
-    /// Held over an operation (start, stop, remove); never by readers.
-    pub operation: tokio::sync::Mutex<()>,
+    /// Held over an operation (start, stop, remove); never by readers. See [`Entry::operate`].
+    operation: tokio::sync::Mutex<()>,
     /// Counts exits, so that `next-exit` cannot miss one that a restart follows at once.
     pub exits: watch::Sender<(u64, i32)>,
     pub removed: watch::Sender<bool>,
@@ -40,6 +40,15 @@ impl Entry {
             cancel_restart: tokio::sync::Notify::new(),
             live: Mutex::default(),
         })
+    }
+
+    /// Waits for other operations on the container to end; 404 `No such container: X` when one of them removed it.
+    pub async fn operate(&self) -> ApiResult<tokio::sync::MutexGuard<'_, ()>> {
+        let operation = self.operation.lock().await;
+        match *self.removed.borrow() {
+            true => Err(no_such(&self.now().id)),
+            false => Ok(operation),
+        }
     }
 
     pub fn now(&self) -> Arc<Container> {
@@ -164,9 +173,7 @@ impl Containers {
             PrefixMatch::Several => Err(ApiError::bad_request(format!(
                 "multiple IDs found with provided prefix: {reference}"
             ))),
-            PrefixMatch::None => Err(ApiError::not_found(format!(
-                "No such container: {reference}"
-            ))),
+            PrefixMatch::None => Err(no_such(reference)),
         }
     }
 
@@ -221,6 +228,8 @@ impl Containers {
 
     /// Takes a container out of every list and deletes its folder.
     pub fn forget(&self, entry: &Entry) {
+        // Who changes the container from here on finds that it is gone, and writes nothing.
+        let _changing = entry.changing();
         let container = entry.now();
         self.change_map(|map| drop(map.remove(&container.id)));
         self.release_name(&container.name);
@@ -233,6 +242,9 @@ impl Containers {
     pub fn change_fixed(&self, entry: &Entry, change: impl FnOnce(&mut Fixed)) -> ApiResult<()> {
         let _changing = entry.changing();
         let mut fixed = entry.now().fixed.clone();
+        if *entry.removed.borrow() {
+            return Err(no_such(&fixed.id));
+        }
         change(&mut fixed);
         write_json(&self.folder(&fixed.id).join("config.json"), &fixed, true)?;
         entry.current.send_modify(|current| {
@@ -276,6 +288,9 @@ impl Containers {
 
     fn put_state(&self, entry: &Entry, durable: bool, state: &State) {
         let container = entry.now();
+        if *entry.removed.borrow() {
+            return;
+        }
         let durable = durable && !container.host_config.auto_remove;
         let path = self.folder(&container.id).join("state.json");
         if let Err(error) = write_json(&path, state, durable) {
@@ -295,6 +310,10 @@ impl Containers {
         self.events
             .publish("container", action, &container.id, attributes);
     }
+}
+
+fn no_such(reference: &str) -> ApiError {
+    ApiError::not_found(format!("No such container: {reference}"))
 }
 
 fn read_container(folder: &Path) -> ApiResult<Container> {

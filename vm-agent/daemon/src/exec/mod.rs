@@ -122,9 +122,14 @@ async fn create(
     let container = running(&daemon, &id)?;
     let exec = Exec::new(&container, config);
     publish(&daemon, &container, &exec, "exec_create");
-    let answer = json(StatusCode::CREATED, &json!({ "Id": exec.id }));
+    let exec_id = exec.id.clone();
     daemon.execs.insert(exec);
-    answer
+    // One that was removed meanwhile took only the execs that it had.
+    if let Err(error) = daemon.containers.get(&container.id) {
+        daemon.execs.forget(&exec_id);
+        return Err(error);
+    }
+    json(StatusCode::CREATED, &json!({ "Id": exec_id }))
 }
 
 fn publish(daemon: &Daemon, container: &Container, exec: &Exec, what: &str) {

@@ -209,7 +209,7 @@ async fn connect(
     let body: ConnectRequest = request.json().await?;
     let entry = find_container(&daemon, &body.container)?;
     let network = daemon.networks.find(&name)?;
-    let _operation = entry.operation.lock().await;
+    let _operation = entry.operate().await?;
     let container = entry.now();
     check_change(&container, &network, true)?;
     endpoint_check::check(&network.name, Some(&network), &body.endpoint_config)
@@ -252,7 +252,7 @@ async fn disconnect(
         found => found?,
     };
     let network = daemon.networks.find(&name)?;
-    let _operation = entry.operation.lock().await;
+    let _operation = entry.operate().await?;
     let container = entry.now();
     check_change(&container, &network, false)?;
     let ends = &container.networking.endpoints_config;
