@@ -40,9 +40,12 @@ class Reference:
     """dockerd, containerd and runc of Debian sid behind a plain shell as PID 1."""
 
     name = "Docker's engine"
+    lists = (50, 200)
+    publish = "8080"  # in the guest; QEMU's user network brings it to the host's `web`
 
     def __init__(self, work, accelerator="tcg", port=None):
         self.work, self.accelerator, self.port, self.qemu = work, accelerator, port or free_port(), None
+        self.web = free_port()
         self.image = TARGET / "bench" / "reference.img"
         if not self.image.exists():
             self.make_image()
@@ -108,7 +111,7 @@ class Reference:
             f"qemu-system-{ARCH}", "-M", "q35", *accelerator, "-smp", str(CPUS), "-m", MEMORY, "-nodefaults", "-display", "none", "-no-reboot",
             "-kernel", kernel, "-initrd", self.image.with_suffix(".initramfs"), "-append", "console=ttyS0 quiet panic=-1",
             "-serial", f"file:{self.work}/reference.console", "-drive", f"file={disk},if=virtio,format=raw,cache=writeback,discard=unmap",
-            "-netdev", f"user,id=n,hostfwd=tcp:127.0.0.1:{self.port}-:2375", "-device", "virtio-net-pci,netdev=n,romfile=",
+            "-netdev", f"user,id=n,hostfwd=tcp:127.0.0.1:{self.port}-:2375,hostfwd=tcp:127.0.0.1:{self.web}-:8080", "-device", "virtio-net-pci,netdev=n,romfile=",
         ])
         wait_for_version(self.env)
 

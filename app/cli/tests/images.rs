@@ -136,13 +136,21 @@ fn images_are_pushed_and_pulled_again() {
     vm.docker(&["tag", &format!("{host}/team/app:1"), &name]);
     let refused = vm.docker_fails(1, &["push", &name]);
     assert!(refused.contains("no basic auth credentials"), "{refused}");
-    let folder = vm.home.path().join("docker-config");
-    std::fs::create_dir_all(&folder).expect("a folder");
-    // `me:secret` in base64: what `docker login` keeps.
-    let config = format!(r#"{{"auths":{{"{locked}":{{"auth":"bWU6c2VjcmV0"}}}}}}"#);
-    std::fs::write(folder.join("config.json"), config).expect("write");
+    let wrong = vm.docker_fails(1, &["login", "-u", "me", "-p", "wrong", &locked]);
+    let expected =
+        format!("login attempt to http://{locked}/v2/ failed with status: 401 Unauthorized");
+    assert!(wrong.contains(&expected), "{wrong}");
+    let refused = vm.docker_fails(1, &["push", &name]);
+    assert!(refused.contains("no basic auth credentials"), "{refused}");
+    let right = vm.docker(&["login", "-u", "me", "-p", "secret", &locked]);
+    assert!(right.contains("Login Succeeded"), "{right}");
     let pushed = vm.docker(&["push", &name]);
     assert!(pushed.contains("1: digest: sha256:"), "{pushed}");
+    vm.docker(&["rmi", &name]);
+    vm.docker(&["pull", &name]);
+    vm.docker(&["logout", &locked]);
+    let refused = vm.docker_fails(1, &["pull", &name]);
+    assert!(refused.contains("no basic auth credentials"), "{refused}");
     let missing = vm.docker_fails(1, &["push", &format!("{host}/team/none:1")]);
     assert!(missing.contains("does not exist"), "{missing}");
 }

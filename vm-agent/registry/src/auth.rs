@@ -52,6 +52,10 @@ impl Challenge {
         }
     }
 
+    pub fn is_basic(&self) -> bool {
+        self.scheme == "basic"
+    }
+
     fn parameter(&self, name: &str) -> Option<&str> {
         self.parameters
             .iter()
@@ -132,6 +136,11 @@ async fn token(
         .send()
         .await
         .map_err(|e| failed(crate::client::reason(&e)))?;
+    if answer.status() == reqwest::StatusCode::UNAUTHORIZED {
+        return Err(Error::Denied(
+            "unauthorized: incorrect username or password".to_owned(),
+        ));
+    }
     if !answer.status().is_success() {
         return Err(failed(format!(
             "unexpected status from GET request to {url}: {}",

@@ -105,6 +105,17 @@ fn request_failed(request: &str, error: &reqwest::Error) -> Error {
     ))
 }
 
+fn http_client() -> Result<reqwest::Client> {
+    reqwest::Client::builder()
+        .connect_timeout(Duration::from_secs(30))
+        // No byte for this long: the connection is broken.
+        .read_timeout(Duration::from_secs(60))
+        .pool_max_idle_per_host(4)
+        .user_agent(concat!("longshore/", env!("CARGO_PKG_VERSION")))
+        .build()
+        .map_err(|e| Error::Other(format!("preparing a registry client: {}", reason(&e))))
+}
+
 impl Registry {
     pub fn open(
         reference: &Reference,
@@ -113,14 +124,6 @@ impl Registry {
         headers: Vec<(String, String)>,
         source: Option<Arc<dyn CredentialSource>>,
     ) -> Result<Self> {
-        let http = reqwest::Client::builder()
-            .connect_timeout(Duration::from_secs(30))
-            // No byte for this long: the connection is broken.
-            .read_timeout(Duration::from_secs(60))
-            .pool_max_idle_per_host(4)
-            .user_agent(concat!("longshore/", env!("CARGO_PKG_VERSION")))
-            .build()
-            .map_err(|e| Error::Other(format!("preparing a registry client: {}", reason(&e))))?;
         let scheme = match default_scheme {
             "" if reference.is_loopback() => "http",
             "" => "https",
@@ -128,7 +131,7 @@ impl Registry {
             other => return Err(Error::InvalidArgument(format!("scheme {other:?}"))),
         };
         Ok(Self {
-            http,
+            http: http_client()?,
             access,
             base: format!(
                 "{scheme}://{}/v2/{}",
@@ -144,6 +147,37 @@ impl Registry {
             source,
             authorization: Mutex::default(),
         })
+    }
+
+    /// A registry as a whole, to log in to; `host` as in a reference, or Docker Hub's old index.
+    pub fn whole(host: &str, scheme: &str, source: Arc<dyn CredentialSource>) -> Result<Self> {
+        let api_host = match host {
+            "" | "docker.io" | "index.docker.io" => "registry-1.docker.io",
+            host => host,
+        };
+        Ok(Self {
+            http: http_client()?,
+            access: Access::Pull,
+            base: format!("{scheme}://{api_host}/v2"),
+            host: host.to_owned(),
+            scope: String::new(),
+            headers: Vec::new(),
+            source: Some(source),
+            authorization: Mutex::default(),
+        })
+    }
+
+    /// Whether the registry takes the credentials (distribution-spec, "Determining Support"). In Docker's words.
+    pub async fn log_in(&self) -> Result<()> {
+        let url = format!("{}/", self.base);
+        let answer = self.send(Method::GET, &url, &[]).await?;
+        let status = answer.status();
+        match status.is_success() {
+            true => Ok(()),
+            false => Err(Error::Other(format!(
+                "login attempt to {url} failed with status: {status}"
+            ))),
+        }
     }
 
     /// Sends until an answer comes that is neither a passing failure nor a challenge that we can meet.
@@ -227,6 +261,16 @@ impl Registry {
         let challenges: Vec<Challenge> = headers.iter().map(|h| Challenge::parse(h)).collect();
         let header = auth::answer(&self.http, &challenges, &self.scope, &credentials).await?;
         let met = header.is_some();
+        if !met && challenges.iter().any(Challenge::is_basic) {
+            return Err(Error::Denied(match self.scope.as_str() {
+                "" => format!("Get {:?}: no basic auth credentials", answer.url().as_str()),
+                _ => format!(
+                    "{} access denied, repository does not exist or may require authorization: authorization failed: \
+                     no basic auth credentials",
+                    self.access.word()
+                ),
+            }));
+        }
         *self.authorization.lock().await = header;
         Ok(met)
     }

@@ -48,8 +48,12 @@ pub fn unpack(root: &Path, base: &str, archive: impl Read, options: Options) -> 
         }
     };
     for_each(archive, bad, |entry| {
-        let name = clean(&entry.path()?);
-        let at = target.base.join(&name);
+        let named = entry.path()?;
+        if climbs(&named) {
+            let words = format!("{named:?} is outside of {base:?}");
+            return Err(io::Error::new(io::ErrorKind::InvalidData, words));
+        }
+        let at = target.base.join(clean(&named));
         let time = TimeSpec::new(attributes(entry.header())?.mtime, 0);
         if entry.header().entry_type() == EntryType::Directory {
             folder_times.push((at.clone(), time));
@@ -65,6 +69,19 @@ pub fn unpack(root: &Path, base: &str, archive: impl Read, options: Options) -> 
         }
     }
     Ok(())
+}
+
+/// Whether a name leads out of the folder that it starts in. An absolute one starts there, too.
+fn climbs(name: &Path) -> bool {
+    let mut depth = 0;
+    name.components().any(|part| {
+        match part {
+            Component::Normal(_) => depth += 1,
+            Component::ParentDir => depth -= 1,
+            _ => {}
+        }
+        depth < 0
+    })
 }
 
 /// Relative, without `.` and `..`; names that would climb stay at the top.
@@ -291,8 +308,17 @@ mod tests {
         fs::create_dir_all(root.join("srv")).unwrap();
         fs::create_dir_all(base.join("outside")).unwrap();
         symlink(base.join("outside"), root.join("srv/trap")).unwrap();
+        for climbing in ["../../up", "/../up", "a/../../up"] {
+            let archive = archive(&[
+                ("a/", EntryType::Directory, ""),
+                (climbing, EntryType::Regular, "a"),
+            ]);
+            let error = unpack(&root, "/srv", &archive[..], Options::default()).unwrap_err();
+            let expected = format!("{climbing:?} is outside of \"/srv\"");
+            assert_eq!(error.to_string(), expected);
+        }
+        assert_eq!(fs::read_dir(&root).unwrap().count(), 1);
         let hostile = archive(&[
-            ("../../up", EntryType::Regular, "a"),
             ("trap/file", EntryType::Regular, "b"),
             ("link", EntryType::Symlink, "../../../../outside"),
             ("link/file", EntryType::Regular, "c"),
@@ -302,7 +328,6 @@ mod tests {
         let _ = unpack(&root, "/srv", &hostile[..], Options::default());
         assert!(fs::read_dir(base.join("outside")).unwrap().next().is_none());
         assert_eq!(fs::read_dir(&base).unwrap().count(), 2);
-        assert_eq!(fs::read_to_string(root.join("srv/up")).unwrap(), "a");
         fs::remove_dir_all(base).unwrap();
     }
 

@@ -21,8 +21,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// What the runtime makes in every container, to mount on; Docker hides the same.
-const HIDDEN: [&str; 13] = [
-    "/.dockerenv",
+const HIDDEN: [&str; 12] = [
     "/dev",
     "/dev/console",
     "/dev/mqueue",

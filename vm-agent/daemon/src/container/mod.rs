@@ -7,6 +7,7 @@ pub mod config;
 mod create;
 pub mod exit;
 mod health;
+mod init_layer;
 mod inspect;
 mod lifecycle;
 mod links;

@@ -1,5 +1,7 @@
 //! A container's root file system from outside: of its process while it runs, mounted without a mount point else.
 
+use super::output::OUR_SHIM;
+use super::record::Container;
 use super::spec::user::Accounts;
 use super::{Containers, snapshot};
 use crate::error::{ApiError, ApiResult};
@@ -56,8 +58,13 @@ impl Containers {
                 _namespace: None,
             });
         }
+        self.mounted_rootfs(&container).await
+    }
+
+    /// The root of a container that does not run.
+    async fn mounted_rootfs(&self, container: &Container) -> ApiResult<Rootfs> {
         let mounts = snapshot::mounts(self, &container.id).await?;
-        mount_detached(mounts).await
+        mount_detached(self.with_init_layer(mounts, OUR_SHIM)).await
     }
 }
 
@@ -77,7 +84,7 @@ impl Containers {
                 Err(error) => tracing::debug!(%error, pid, "cloning the root of a container"),
             }
         }
-        mount_detached(snapshot::mounts(self, &container.id).await?).await
+        self.mounted_rootfs(&container).await
     }
 }
 

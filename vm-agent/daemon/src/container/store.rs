@@ -1,5 +1,6 @@
 //! All containers: found by id, name or prefix, listed without waiting, kept on disk.
 
+use super::init_layer;
 use super::record::{Container, Fixed, State};
 use crate::config::Config;
 use crate::error::{ApiError, ApiResult};
@@ -101,6 +102,7 @@ impl Containers {
             map: Arc::default(),
             names: Arc::default(),
         };
+        init_layer::make(&containers.config.data("init-layer"))?;
         let folder = containers.folder("");
         std::fs::create_dir_all(&folder)?;
         let mut map = Map::new();

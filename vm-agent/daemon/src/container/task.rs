@@ -102,10 +102,11 @@ async fn run(daemon: &Arc<Daemon>, entry: &Arc<Entry>, container: &Container) ->
     refuse_devices(&container.host_config)?;
     let mounts = entry.live().rootfs.take();
     let mounts = async {
-        match mounts {
-            Some(mounts) => Ok(mounts),
-            None => snapshot::mounts(containers, &container.id).await,
-        }
+        let mounts = match mounts {
+            Some(mounts) => mounts,
+            None => snapshot::mounts(containers, &container.id).await?,
+        };
+        Ok::<_, ApiError>(containers.with_init_layer(mounts, &container.shim))
     };
     let network = neighbours::attach_network(daemon, container);
     let network = network.instrument(tracing::info_span!("network"));

@@ -47,7 +47,31 @@ impl CredentialSource for RegistryAuth {
     }
 }
 
+/// Host and port of what a client calls a server: `https://index.docker.io/v1/`, `registry.example.org:5000`.
+fn host_of(server: &str) -> &str {
+    let rest = server.split_once("://").map_or(server, |(_, rest)| rest);
+    rest.split('/').next().unwrap_or_default()
+}
+
 impl Images {
+    /// `docker login`: asks the registry itself whether it takes the credentials.
+    pub async fn log_in(&self, auth: RegistryAuth) -> ApiResult<()> {
+        let host = host_of(&auth.serveraddress).to_owned();
+        let scheme = self.scheme(&host);
+        let registry = Registry::whole(&host, scheme, Arc::new(auth)).map_err(told)?;
+        registry.log_in().await.map_err(|error| match error {
+            // A token service that knows the user otherwise; anything else is the attempt's own failure to Docker.
+            Error::Denied(words) if words.starts_with("unauthorized") => {
+                ApiError::new(http::StatusCode::UNAUTHORIZED, words)
+            }
+            other => {
+                let words = other.to_string();
+                let words = words.strip_prefix("failed to do request: ");
+                ApiError::internal(words.map_or_else(|| other.to_string(), str::to_owned))
+            }
+        })
+    }
+
     pub async fn distribution(&self, name: &str, auth: RegistryAuth) -> ApiResult<Value> {
         if is_id(name) {
             return Err(ApiError::internal("no manifest found for full image ID"));

@@ -230,9 +230,12 @@ fn pull_error(error: ApiError, reference: &Reference) -> ApiError {
         "401 Unauthorized",
         "403 Forbidden",
     ];
+    if words.contains("no basic auth credentials") {
+        return ApiError::internal(words);
+    }
     if denied.iter().any(|sign| words.contains(sign)) {
         return ApiError::not_found(format!(
-            "pull access denied for {}, repository does not exist or may require 'docker login': {words}",
+            "pull access denied for {}, repository does not exist or may require 'docker login'",
             reference.familiar_name()
         ));
     }

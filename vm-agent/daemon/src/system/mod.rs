@@ -9,7 +9,6 @@ use crate::http_message::{ApiRequest, ApiResponse, bytes, empty, ok_json};
 use crate::router::{Routed, handle};
 use crate::state::Daemon;
 use http::{HeaderValue, StatusCode, header};
-use serde::Deserialize;
 use serde_json::{Value, json};
 use std::sync::Arc;
 
@@ -25,7 +24,7 @@ pub fn route(daemon: Arc<Daemon>, request: ApiRequest) -> Routed {
         ("GET", ["version"]) => handle(async move { ok_json(&version::describe(&daemon).await?) }),
         ("GET", ["info"]) => handle(async move { ok_json(&info::describe(&daemon).await?) }),
         ("GET", ["system", "df"]) => handle(disk_usage(daemon, request)),
-        ("POST", ["auth"]) => handle(auth(request)),
+        ("POST", ["auth"]) => handle(auth(daemon, request)),
         ("GET", ["plugins"]) => handle(async move {
             request.filters()?.allow(&["capability", "enabled"])?;
             ok_json(&json!([]))
@@ -109,18 +108,11 @@ fn ping(with_body: bool) -> ApiResponse {
     response
 }
 
-/// Credentials are checked when they are used; here only that there are some.
-async fn auth(mut request: ApiRequest) -> ApiResult<ApiResponse> {
-    #[derive(Default, Deserialize)]
-    #[serde(default)]
-    struct Credentials {
-        username: String,
-        identitytoken: String,
-    }
-    let credentials: Credentials = request.json_or_default().await?;
-    if credentials.username.is_empty() && credentials.identitytoken.is_empty() {
-        return Err(ApiError::bad_request("no credentials were given"));
-    }
+async fn auth(daemon: Arc<Daemon>, mut request: ApiRequest) -> ApiResult<ApiResponse> {
+    daemon
+        .images
+        .log_in(request.json_or_default().await?)
+        .await?;
     ok_json(&json!({ "IdentityToken": "", "Status": "Login Succeeded" }))
 }
 
