@@ -21,6 +21,14 @@ pub struct Options {
     pub no_overwrite_dir_non_dir: bool,
 }
 
+/// A folder where a file is to be, or the other way round.
+#[derive(Debug, thiserror::Error)]
+#[error("a {old} is in the way of a {new}")]
+struct InTheWay {
+    old: &'static str,
+    new: &'static str,
+}
+
 struct Target {
     root: OwnedFd,
     /// Where the archive's names start, relative to the root.
@@ -53,14 +61,22 @@ pub fn unpack(root: &Path, base: &str, archive: impl Read, options: Options) -> 
             let words = format!("{named:?} is outside of {base:?}");
             return Err(io::Error::new(io::ErrorKind::InvalidData, words));
         }
-        let at = target.base.join(clean(&named));
+        let name = clean(&named);
+        drop(named);
+        let at = target.base.join(&name);
         let time = TimeSpec::new(attributes(entry.header())?.mtime, 0);
         if entry.header().entry_type() == EntryType::Directory {
             folder_times.push((at.clone(), time));
         }
         target
             .write(entry, &at, time)
-            .map_err(|error| io::Error::new(error.kind(), format!("/{}: {error}", at.display())))
+            .map_err(|error| match error.downcast::<InTheWay>() {
+                Ok(there) => io::Error::other(format!(
+                    "cannot overwrite {} {:?} with {} {base:?}",
+                    there.old, name, there.new
+                )),
+                Err(error) => io::Error::new(error.kind(), format!("/{}: {error}", at.display())),
+            })
     })?;
     // Last, for what is put into a folder changes its time.
     for (at, time) in folder_times.iter().rev() {
@@ -211,10 +227,13 @@ impl Target {
             return Ok(());
         }
         if is_folder != was_folder && self.options.no_overwrite_dir_non_dir {
-            return Err(io::Error::other(match was_folder {
-                true => "cannot overwrite directory with non-directory",
-                false => "cannot overwrite non-directory with directory",
-            }));
+            let (folder, other) = ("directory", "non-directory");
+            let (old, new) = if was_folder {
+                (folder, other)
+            } else {
+                (other, folder)
+            };
+            return Err(io::Error::other(InTheWay { old, new }));
         }
         if !was_folder {
             return Ok(unlinkat(parent, name, UnlinkatFlags::NoRemoveDir)?);
@@ -355,12 +374,8 @@ mod tests {
             &archive(&[("d", EntryType::Regular, "x")])[..],
             options,
         );
-        assert!(
-            error
-                .unwrap_err()
-                .to_string()
-                .contains("cannot overwrite directory")
-        );
+        let expected = r#"cannot overwrite directory "d" with non-directory "/""#;
+        assert_eq!(error.unwrap_err().to_string(), expected);
         assert_eq!(clean(Path::new("/a/../../b")), Path::new("b"));
         fs::remove_dir_all(root).unwrap();
     }

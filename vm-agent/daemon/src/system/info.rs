@@ -35,7 +35,7 @@ pub async fn describe(daemon: &Daemon) -> ApiResult<Value> {
         "DriverStatus": [["driver-type", "io.containerd.snapshotter.v1"]],
         "Plugins": {
             "Volume": ["local"],
-            "Network": ["bridge", "host", "null"],
+            "Network": ["bridge", "host", "ipvlan", "macvlan", "null"],
             "Authorization": null,
             "Log": ["json-file", "local", "none"],
         },
