@@ -7,10 +7,12 @@ use common::{Instance, eventually, expect_success, shared, text};
 
 /// Runs to its end a container that writes one line.
 fn ran(vm: &Instance, name: &str, options: &[&str]) {
-    let mut words = vec!["run", "--name", name];
-    words.extend(options);
-    words.extend(["busybox", "echo", "hello"]);
-    vm.docker(&words);
+    run_command(vm, name, options, &["echo", "hello"]);
+}
+
+fn run_command(vm: &Instance, name: &str, options: &[&str], command: &[&str]) {
+    let before = ["run", "--name", name];
+    vm.docker(&[&before, options, &["busybox"], command].concat());
 }
 
 #[test]
@@ -50,10 +52,7 @@ fn log_lines_carry_labels_variables_and_a_tag() {
 fn lines(vm: &Instance, name: &str, count: usize, options: &[&str]) {
     let print = r#"printf "line %06d with some padding after it\n", i"#;
     let program = format!("BEGIN {{ for (i = 1; i <= {count}; i++) {print} }}");
-    let mut words = vec!["run", "--name", name];
-    words.extend(options);
-    words.extend(["busybox", "awk", &program]);
-    vm.docker(&words);
+    run_command(vm, name, options, &["awk", &program]);
 }
 
 #[test]

@@ -46,10 +46,7 @@ fn main() -> ExitCode {
 }
 
 fn run(options: Options) -> anyhow::Result<()> {
-    let home = match options.home {
-        Some(path) => Home::at(path)?,
-        None => Home::from_env()?,
-    };
+    let home = Home::open(options.home)?;
     home.create()?;
     let first = tauri::async_runtime::block_on(instance::claim(&home, !options.hidden))?;
     let Some(listener) = first else {

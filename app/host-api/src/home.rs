@@ -34,6 +34,11 @@ pub enum HomeError {
 }
 
 impl Home {
+    /// The instance at `path`, or else the one that the environment names.
+    pub fn open(path: Option<PathBuf>) -> Result<Self, HomeError> {
+        path.map_or_else(Home::from_env, Home::at)
+    }
+
     /// The instance that the environment names: `LONGSHORE_HOME`, or the platform's data folder.
     pub fn from_env() -> Result<Self, HomeError> {
         let root = match std::env::var_os("LONGSHORE_HOME").filter(|v| !v.is_empty()) {

@@ -49,10 +49,7 @@ fn run(options: Options) -> anyhow::Result<()> {
         .with_ansi(options.foreground)
         .with_writer(std::io::stderr)
         .init();
-    let home = match options.home {
-        Some(path) => Home::at(path)?,
-        None => Home::from_env()?,
-    };
+    let home = Home::open(options.home)?;
     home.create()?;
     #[cfg(unix)]
     if !options.foreground {

@@ -12,6 +12,7 @@ pub mod filter;
 pub mod http_message;
 pub mod identity;
 pub mod image;
+mod namespace_thread;
 pub mod network;
 pub mod router;
 pub mod server;

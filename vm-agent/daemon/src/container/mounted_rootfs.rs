@@ -4,6 +4,7 @@ use super::record::{Container, MountPoint};
 use super::rootfs::{Rootfs, clone_tree};
 use super::{neighbours, spec};
 use crate::error::{ApiError, ApiResult};
+use crate::namespace_thread;
 use crate::state::Daemon;
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
@@ -84,29 +85,22 @@ async fn open_trees(
 
 /// Puts the trees into the root, in a mount namespace that ends with the value.
 fn with_mounts(rootfs: Rootfs, trees: Vec<Tree>) -> io::Result<Rootfs> {
-    // unshare(2) changes the calling thread only, which ends with what it was for.
-    let mounting = std::thread::Builder::new()
-        .name("mntns".into())
-        .stack_size(256 * 1024)
-        .spawn(move || {
-            unshare(CloneFlags::CLONE_NEWNS)?;
-            let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
-            mount(None::<&str>, "/", None::<&str>, private, None::<&str>)?;
-            let place = File::open(PLACE)?;
-            if let Some(mount) = rootfs.mount() {
-                move_mount(mount, &place.into())?;
-            }
-            let folder = File::open(&rootfs.path)?;
-            for tree in trees {
-                let target = mount_point(&folder, &tree)?;
-                move_mount(&tree.mount, &target)?;
-            }
-            let namespace = File::open("/proc/thread-self/ns/mnt")?;
-            Ok(rootfs.kept_by(namespace.into()))
-        })?;
-    mounting
-        .join()
-        .map_err(|_| io::Error::other("the thread died"))?
+    namespace_thread::run("mntns", move || {
+        unshare(CloneFlags::CLONE_NEWNS)?;
+        let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
+        mount(None::<&str>, "/", None::<&str>, private, None::<&str>)?;
+        let place = File::open(PLACE)?;
+        if let Some(mount) = rootfs.mount() {
+            move_mount(mount, &place.into())?;
+        }
+        let folder = File::open(&rootfs.path)?;
+        for tree in trees {
+            let target = mount_point(&folder, &tree)?;
+            move_mount(&tree.mount, &target)?;
+        }
+        let namespace = File::open("/proc/thread-self/ns/mnt")?;
+        Ok(rootfs.kept_by(namespace.into()))
+    })?
 }
 
 /// The place of a mount inside the root, made when it is missing, wherever the links of the container lead, but never out of it.

@@ -12,6 +12,7 @@ use crate::state::Daemon;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 /// An image as a container needs it.
 #[derive(Debug, Clone, Default)]
@@ -103,7 +104,7 @@ pub fn network_request(container: &Container, netns: PathBuf) -> ContainerNetwor
 }
 
 /// The running container whose network this one is to share, if it is to.
-fn network_peer(daemon: &Daemon, container: &Container) -> ApiResult<Option<Container>> {
+fn network_peer(daemon: &Daemon, container: &Container) -> ApiResult<Option<Arc<Container>>> {
     let Some(peer) = container
         .host_config
         .network_mode
@@ -118,7 +119,7 @@ fn network_peer(daemon: &Daemon, container: &Container) -> ApiResult<Option<Cont
         ))
     })?;
     match peer.running {
-        true => Ok(Some((*peer).clone())),
+        true => Ok(Some(peer)),
         false => Err(ApiError::conflict(format!(
             "cannot join network namespace of a non running container: container {} is {}",
             peer.name,

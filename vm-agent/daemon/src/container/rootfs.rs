@@ -5,6 +5,7 @@ use super::record::Container;
 use super::spec::user::Accounts;
 use super::{Containers, snapshot};
 use crate::error::{ApiError, ApiResult};
+use crate::namespace_thread;
 use crate::supervisor::api::types;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
 use std::ffi::CString;
@@ -91,19 +92,11 @@ impl Containers {
 /// The root mount of a process's mount namespace, alone.
 fn clone_root_of(pid: u32) -> std::io::Result<OwnedFd> {
     let namespace = File::open(format!("/proc/{pid}/ns/mnt"))?;
-    // setns(2) changes the calling thread only, and wants that it shares its working folder with no other; the thread
-    // ends with what it was for.
-    let cloning = std::thread::Builder::new()
-        .name("mntns".into())
-        .stack_size(256 * 1024)
-        .spawn(move || {
-            nix::sched::unshare(nix::sched::CloneFlags::CLONE_FS)?;
-            nix::sched::setns(namespace, nix::sched::CloneFlags::CLONE_NEWNS)?;
-            clone_tree("/", false).ok_or_else(std::io::Error::last_os_error)
-        })?;
-    cloning
-        .join()
-        .map_err(|_| std::io::Error::other("the thread died"))?
+    namespace_thread::run("mntns", move || {
+        nix::sched::unshare(nix::sched::CloneFlags::CLONE_FS)?;
+        nix::sched::setns(namespace, nix::sched::CloneFlags::CLONE_NEWNS)?;
+        clone_tree("/", false).ok_or_else(std::io::Error::last_os_error)
+    })?
 }
 
 /// Mounts a snapshot where nobody else sees it.

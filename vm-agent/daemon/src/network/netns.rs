@@ -1,7 +1,4 @@
 //! Network namespaces that outlive the daemon, made and entered in process.
-//!
-//! `unshare(2)` and `setns(2)` change the calling thread only, so each use gets a thread of its own
-//! that ends with it; no thread of the async runtime ever leaves its namespace.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -13,6 +10,7 @@ use nix::sched::{CloneFlags, setns, unshare};
 
 use super::link;
 use super::netlink::{NetlinkError, Socket};
+use crate::namespace_thread;
 
 /// Where Docker keeps its namespaces; `/var/run` is `/run`.
 pub const FOLDER: &str = "/var/run/docker/netns";
@@ -21,10 +19,8 @@ pub const FOLDER: &str = "/var/run/docker/netns";
 pub enum NetnsError {
     #[error("create namespace file {path}: {source}")]
     Create { path: PathBuf, source: io::Error },
-    #[error("start namespace thread: {0}")]
+    #[error("run namespace thread: {0}")]
     Thread(#[source] io::Error),
-    #[error("the namespace thread died")]
-    Died,
     #[error("unshare network namespace: {0}")]
     Unshare(#[source] nix::Error),
     #[error("bind network namespace to {path}: {source}")]
@@ -108,13 +104,7 @@ pub fn open(path: &Path) -> Result<File, NetnsError> {
 fn on_thread<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, NetnsError> + Send + 'static,
 ) -> Result<T, NetnsError> {
-    std::thread::Builder::new()
-        .name("netns".into())
-        .stack_size(256 * 1024)
-        .spawn(work)
-        .map_err(NetnsError::Thread)?
-        .join()
-        .map_err(|_| NetnsError::Died)?
+    namespace_thread::run("netns", work).map_err(NetnsError::Thread)?
 }
 
 /// Whether a namespace is bound to `path` now, and not just a file left there.
