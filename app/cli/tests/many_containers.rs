@@ -2,8 +2,8 @@
 
 mod common;
 
+use common::Instance;
 use common::remains::{Remains, expect_nothing_left, resident};
-use common::{Instance, expect_success};
 
 const RUNNING: usize = 300;
 const CREATED: usize = 200;
@@ -40,10 +40,7 @@ fn files_touched(vm: &Instance, arguments: &[&str]) -> String {
 #[test]
 #[ignore = "minutes"]
 fn three_hundred_containers_live_at_once_and_listing_touches_no_file_of_theirs() {
-    let vm = Instance::new();
-    expect_success(&vm.longshore(&["settings", "set", "memory=4g"]), "settings");
-    vm.start(&[]);
-    vm.load("busybox");
+    let vm = Instance::with_memory("4g");
     let before = Remains::after_first_use(&vm);
     many(&vm, &["run", "-d"], "live", RUNNING);
     assert_eq!(vm.docker(&["ps", "-q"]).lines().count(), RUNNING);
