@@ -157,6 +157,8 @@ async fn settle(
         health::ended(&mut ended);
         containers.change_state(entry, true, |state| *state = ended);
     }
+    // What the last life prepared for a start, or had not come to give back after an end.
+    neighbours::release_network(daemon, container).await;
     let state = entry.now().state.clone();
     if container.host_config.auto_remove && state.status != Status::Created {
         remove::automatically(daemon, entry).await;
