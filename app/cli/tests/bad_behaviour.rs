@@ -2,8 +2,8 @@
 
 mod common;
 
-use common::remains::{Remains, expect_nothing_left, resident};
-use common::{Instance, eventually, expect_success, finish_within, shared, text};
+use common::remains::{Remains, expect_nothing_left, peak, resident};
+use common::{Instance, eventually, finish_within, shared, text};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::process::Stdio;
@@ -15,12 +15,6 @@ const FEW: u64 = 32 << 10;
 /// Prints lines of 64 bytes as fast as it can, `count` of them.
 fn flood(count: u64) -> String {
     format!("yes 012345678901234567890123456789012345678901234567890123456789012 | head -n {count}")
-}
-
-/// Greatest resident memory that a process of the guest ever had, in KiB.
-fn peak(vm: &Instance, pid: &str) -> u64 {
-    let script = format!("sed -n 's/VmHWM:[^0-9]*\\([0-9]*\\).*/\\1/p' /proc/{pid}/status");
-    vm.guest(&script).parse().expect("a number")
 }
 
 /// The shim is the parent of the container's first process.
@@ -163,11 +157,13 @@ fn ten_thousand_events_are_all_told() {
         "{{.TimeNano}}",
     ];
     let mut live = vm.docker_command(&[&["events", "--since", &since][..], &filter].concat());
-    let live = live
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("docker events");
+    let mut live = live.stdout(Stdio::piped()).spawn().expect("docker events");
+    let lines = BufReader::new(live.stdout.take().expect("a pipe")).lines();
+    // Read all the time: what waits in a pipe is lost with the command that is ended.
+    let followed = std::thread::spawn(move || {
+        let lines = lines.map_while(Result::ok).take(EVENTS);
+        lines.collect::<Vec<_>>()
+    });
     post(vm, "/containers/told/kill?signal=CONT", EVENTS);
     let end = vm.guest("echo $(($(date +%s) + 1))");
     let told = |since: &str, until: &str| {
@@ -184,12 +180,10 @@ fn ten_thousand_events_are_all_told() {
     let stamp = |nanos: u64| format!("{}.{:09}", nanos / 1_000_000_000, nanos % 1_000_000_000);
     let halves = [told(&since, &stamp(middle)), told(&stamp(middle + 1), &end)].concat();
     assert_eq!(halves, all);
-    let id = i32::try_from(live.id()).expect("a pid");
-    // SAFETY: plain kill(2) on the child that was spawned above and is not reaped yet.
-    unsafe { libc::kill(id, libc::SIGINT) };
-    let followed = finish_within(Duration::from_secs(60), live, "docker events");
-    let followed: Vec<String> = text(&followed.stdout).lines().map(str::to_owned).collect();
-    assert_eq!(followed, all, "events of the follower");
+    eventually("the follower has them all", || followed.is_finished());
+    assert_eq!(followed.join().expect("lines"), all, "events followed");
+    live.kill().expect("kill");
+    live.wait().expect("wait");
     vm.docker(&["rm", "-f", "told"]);
 }
 
@@ -278,10 +272,7 @@ fn a_tool_in_a_container_drives_the_engine() {
 #[test]
 #[ignore = "a VM of its own"]
 fn a_container_that_eats_all_memory_dies_alone() {
-    let vm = Instance::new();
-    expect_success(&vm.longshore(&["settings", "set", "memory=1g"]), "settings");
-    vm.start(&[]);
-    vm.load("busybox");
+    let vm = Instance::with_memory("1g");
     vm.docker(&["run", "-d", "--name", "modest", "busybox", "sleep", "1000"]);
     let engine =
         "pidof longshore-agent longshore-supervisor longshore-daemon containerd-shim-longshore-v2";

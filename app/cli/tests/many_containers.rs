@@ -2,8 +2,8 @@
 
 mod common;
 
+use common::Instance;
 use common::remains::{Remains, expect_nothing_left, resident};
-use common::{Instance, expect_success};
 
 const RUNNING: usize = 300;
 const CREATED: usize = 200;
@@ -30,20 +30,21 @@ fn files_touched(vm: &Instance, arguments: &[&str]) -> String {
     const CALLS: &str = "openat openat2 newfstatat statx readlinkat access faccessat2";
     vm.guest(&format!(
         "mountpoint -q /sys/kernel/tracing || mount -t tracefs t /sys/kernel/tracing; cd /sys/kernel/tracing && \
-         ls /proc/$(pidof longshore-daemon)/task > set_event_pid && echo > trace && \
+         echo 1 > options/event-fork && ls /proc/$(pidof longshore-daemon)/task > set_event_pid && echo > trace && \
          for call in {CALLS}; do echo 1 > events/syscalls/sys_enter_$call/enable; done"
     ));
     vm.docker(arguments);
-    vm.guest("cd /sys/kernel/tracing && grep sys_ trace || true; echo 0 > events/enable; echo > set_event_pid")
+    // AT_EMPTY_PATH: of a file that is open anyway, such as the ring of spans.
+    vm.guest(
+        "cd /sys/kernel/tracing && grep sys_ trace | grep -v 'flags: 1000,' || true; \
+         echo 0 > events/enable; echo > set_event_pid",
+    )
 }
 
 #[test]
 #[ignore = "minutes"]
 fn three_hundred_containers_live_at_once_and_listing_touches_no_file_of_theirs() {
-    let vm = Instance::new();
-    expect_success(&vm.longshore(&["settings", "set", "memory=4g"]), "settings");
-    vm.start(&[]);
-    vm.load("busybox");
+    let vm = Instance::with_memory("4g");
     let before = Remains::after_first_use(&vm);
     many(&vm, &["run", "-d"], "live", RUNNING);
     assert_eq!(vm.docker(&["ps", "-q"]).lines().count(), RUNNING);

@@ -16,6 +16,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("longshore-builder", &["longshore-tar-entries"]),
     // A stranger's archive is bounded in one place, whoever reads it.
     ("longshore-tar-entries", &[]),
+    // What is freed is given back in one way.
+    ("longshore-heap", &[]),
     // Both ask registries: one for content, one what a name stands for.
     ("longshore-registry", &[]),
     (
@@ -27,6 +29,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         &[
             "longshore-builder",
             "longshore-container-log",
+            "longshore-heap",
             "longshore-protocol",
             "longshore-registry",
             "longshore-supervisor-api",
@@ -37,6 +40,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     (
         "longshore-supervisor",
         &[
+            "longshore-heap",
             "longshore-registry",
             "longshore-supervisor-api",
             "longshore-tar-entries",
@@ -45,7 +49,11 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ),
     (
         "containerd-shim-longshore-v2",
-        &["longshore-container-log", "longshore-trace"],
+        &[
+            "longshore-container-log",
+            "longshore-heap",
+            "longshore-trace",
+        ],
     ),
     ("longshore-runtime", &["longshore-trace"]),
     ("longshore-local-socket", &[]),

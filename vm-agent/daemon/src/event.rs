@@ -5,6 +5,7 @@ use crate::filter::Filters;
 use crate::http_message::{self, ApiRequest, ApiResponse};
 use crate::state::Daemon;
 use bytes::Bytes;
+use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, VecDeque};
 use std::fs::{File, OpenOptions};
@@ -115,7 +116,7 @@ impl Events {
         id: &str,
         attributes: BTreeMap<String, String>,
     ) {
-        let now = chrono::Utc::now();
+        let now = Utc::now();
         let legacy = matches!(kind, "container" | "image");
         let from = if kind == "container" {
             attributes.get("image").cloned()
@@ -187,6 +188,22 @@ impl Events {
             .unwrap_or_else(|poison| poison.into_inner())
     }
 
+    /// Whether the journal's end has `action` on `id`, after `since`. To be asked before anything new is published: of what
+    /// a daemon did as it died, its last events tell.
+    pub fn were_told(&self, id: &str, action: &str, since: Option<DateTime<Utc>>) -> bool {
+        let since = since.and_then(|since| since.timestamp_nanos_opt());
+        let is_it = |event: &Event| {
+            event.actor.id == id
+                && event.action == action
+                && since.is_none_or(|since| event.time_nano >= since)
+        };
+        let old = self.path.with_extension("jsonl.old");
+        [&self.path, &old]
+            .into_iter()
+            .filter_map(|path| tail(path))
+            .any(|file| entries(file).any(|entry| is_it(&entry.event)))
+    }
+
     /// A reader that starts after what has happened so far.
     pub fn follow(&self) -> Follower {
         let cursor = self.lock().next - 1;
@@ -249,12 +266,17 @@ fn entries(file: File) -> impl Iterator<Item = Entry> {
     lines.filter_map(|line| serde_json::from_slice(&line).ok())
 }
 
-fn last_in(path: &Path) -> Option<Entry> {
+/// The end of a file, from anywhere in a line.
+fn tail(path: &Path) -> Option<File> {
     let mut file = File::open(path).ok()?;
     let size = file.metadata().ok()?.len();
     file.seek(SeekFrom::Start(size.saturating_sub(TAIL))).ok()?;
+    Some(file)
+}
+
+fn last_in(path: &Path) -> Option<Entry> {
     // A single event may be longer than that.
-    let last = entries(file).last();
+    let last = tail(path).and_then(|file| entries(file).last());
     last.or_else(|| entries(File::open(path).ok()?).last())
 }
 
@@ -442,6 +464,30 @@ mod tests {
         let seen = again.from_start().ready();
         assert_eq!(seen.len(), RECENT * 2 + 2);
         assert_eq!(seen.last().unwrap().action, "stop");
+        std::fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
+    fn a_later_life_knows_what_the_last_one_told() {
+        let folder = std::env::temp_dir().join(format!("events-{}", crate::identity::new_id()));
+        let before = Utc::now();
+        publish(&Events::open(folder.clone()), "start");
+        let after = Utc::now();
+        let events = Events::open(folder.clone());
+        let table = [
+            ("abcdef", "start", None, true),
+            ("abcdef", "start", Some(before), true),
+            ("abcdef", "start", Some(after), false),
+            ("abcdef", "die", None, false),
+            ("other", "start", None, false),
+        ];
+        for (id, action, since, expected) in table {
+            assert_eq!(
+                events.were_told(id, action, since),
+                expected,
+                "{id} {action}"
+            );
+        }
         std::fs::remove_dir_all(folder).unwrap();
     }
 

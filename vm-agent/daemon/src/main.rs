@@ -7,6 +7,11 @@ use longshore_daemon::{Daemon, docker_init, server};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
+/// The guest has few CPUs, and each worker costs memory.
+const WORKERS: usize = 2;
+/// Free memory at the heap's end that is kept.
+const KEEP: u32 = 256 << 10;
+
 fn main() -> anyhow::Result<()> {
     let name = std::env::args_os().next().unwrap_or_default();
     if std::path::Path::new(&name)
@@ -15,13 +20,16 @@ fn main() -> anyhow::Result<()> {
     {
         std::process::exit(docker_init::run());
     }
+    longshore_heap::keep_little(KEEP);
     longshore_trace::init("daemon").context("setting up the log")?;
     let options = Options::parse();
     // The only provider that is compiled in; registries are asked over it.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    // Two workers: the guest has few CPUs, and each worker costs memory.
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    longshore_heap::give_back_when_idle(&mut runtime, WORKERS);
+    let runtime = runtime
+        .worker_threads(WORKERS)
+        .thread_keep_alive(std::time::Duration::from_secs(2))
         .enable_all()
         .build()?;
     runtime.block_on(run(options))

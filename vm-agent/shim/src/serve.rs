@@ -20,9 +20,12 @@ use crate::start::Serving;
 /// How long events may wait for the supervisor after the shim was told to stop.
 const LAST_EVENTS: Duration = Duration::from_secs(30);
 
+/// Free memory that a shim holds on to: most of its life is waiting.
+const KEEP: u32 = 64 << 10;
+
 /// Serves until the supervisor asks for the end.
 pub fn serve(args: &Args, serving: Serving) -> anyhow::Result<()> {
-    trim_memory();
+    longshore_heap::keep_little(KEEP);
     // Spans are a help, not a need.
     drop(longshore_trace::init("shim"));
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -74,17 +77,4 @@ fn methods(service: &Service) -> HashMap<String, Methods> {
         .into_values()
         .map(|m| ("containerd.task.v2.Task".to_owned(), m));
     create().into_iter().chain(renamed).collect()
-}
-
-/// Gives freed memory back at once: most of a shim's life is waiting.
-fn trim_memory() {
-    const KEEP: libc::c_int = 64 << 10;
-    // SAFETY: mallopt only sets numbers, before other threads exist.
-    #[cfg(target_env = "gnu")]
-    unsafe {
-        libc::mallopt(libc::M_ARENA_MAX, 1);
-        libc::mallopt(libc::M_TRIM_THRESHOLD, KEEP);
-        libc::mallopt(libc::M_MMAP_THRESHOLD, KEEP / 2);
-        libc::mallopt(libc::M_TOP_PAD, 0);
-    }
 }

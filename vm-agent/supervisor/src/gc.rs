@@ -96,12 +96,13 @@ fn roots(tx: &Write, namespace: &str) -> Result<Vec<Node>> {
         );
         roots.extend(references(&image.labels));
     }
-    for container in tx.in_namespace::<Container>(store::CONTAINERS, namespace)? {
-        if container.snapshotter == SNAPSHOTTER {
-            roots.push(Node::Snapshot(container.snapshot_key.clone()));
-        }
+    // One at a time: their specifications are large, and a collection follows every container's removal.
+    tx.each_in_namespace(store::CONTAINERS, namespace, |container: Container| {
         roots.extend(references(&container.labels));
-    }
+        if container.snapshotter == SNAPSHOTTER {
+            roots.push(Node::Snapshot(container.snapshot_key));
+        }
+    })?;
     for lease in tx.in_namespace::<Lease>(store::LEASES, namespace)? {
         if is_expired(&lease) {
             crate::services::leases::remove(tx, namespace, &lease.id)?;

@@ -22,7 +22,13 @@ struct Arguments {
     address: PathBuf,
 }
 
+/// The guest has few CPUs, and each worker costs memory.
+const WORKERS: usize = 2;
+/// Free memory at the heap's end that is kept.
+const KEEP: u32 = 256 << 10;
+
 fn main() -> anyhow::Result<()> {
+    longshore_heap::keep_little(KEEP);
     let arguments = Arguments::parse();
     longshore_trace::init("supervisor")?;
     // Fails only when one is installed already.
@@ -33,8 +39,10 @@ fn main() -> anyhow::Result<()> {
         state: arguments.state,
         address: arguments.address,
     };
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    longshore_heap::give_back_when_idle(&mut runtime, WORKERS);
+    let runtime = runtime
+        .worker_threads(WORKERS)
         .max_blocking_threads(32)
         .thread_keep_alive(std::time::Duration::from_secs(2))
         .enable_all()

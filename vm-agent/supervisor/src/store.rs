@@ -126,6 +126,19 @@ pub trait Records {
         Ok(keys)
     }
 
+    /// Calls `visit` with each record of a namespace. Unlike [`Records::in_namespace`], it has one of them in memory at a time.
+    fn each_in_namespace<M: Message + Default>(
+        &self,
+        table: Table,
+        namespace: &str,
+        mut visit: impl FnMut(M),
+    ) -> Result<()> {
+        self.scan(table, &key(&[namespace, ""]), &mut |_, value| {
+            visit(M::decode(value).map_err(failed)?);
+            Ok(true)
+        })
+    }
+
     /// The records of a namespace, without their keys.
     fn in_namespace<M: Message + Default>(&self, table: Table, namespace: &str) -> Result<Vec<M>> {
         let records = self.list(table, &key(&[namespace, ""]))?;

@@ -28,8 +28,6 @@ OVER = threading.Event()
 # Containers that exist or existed, by id: whether they were started.
 MADE = {}
 EVENTS = defaultdict(Counter)
-# What was asked for again, since the first answer was lost: a kill may have come between the deed and its event.
-AGAIN = set()
 SLOWEST = [0.0, ""]
 
 
@@ -61,9 +59,7 @@ def make(client, name, command, **options):
             return client.containers.create(IMAGE, command, name=name, **options)
         except APIError as error:
             if STORM and error.response.status_code == 409:  # made by a request whose answer was lost
-                made = client.containers.get(name)
-                AGAIN.add((made.id, "create"))
-                return made
+                return client.containers.get(name)
             raise
 
     one = insist("create", create)
@@ -76,7 +72,6 @@ def start(one):
 
     def once():
         if asked:
-            AGAIN.add((one.id, "start"))
             one.reload()
             if one.status != "created":
                 return
@@ -94,7 +89,6 @@ def remove(one):
             one.remove(force=True)
         except NotFound:
             check("removed by itself", STORM)
-            AGAIN.add((one.id, "destroy"))
 
     insist("remove", once)
 
@@ -285,7 +279,7 @@ def follow_events(since):
 
 
 def check_events(client):
-    """Each container was made, started, ended and removed once."""
+    """Each container was made, started, ended and removed once; in a storm a start whose answer was lost may have been made again."""
     last = run(client, "last", "true")
     remove(last)
     deadline = time.monotonic() + HANG
@@ -295,8 +289,9 @@ def check_events(client):
     for one, started in MADE.items():
         for action in ["create", "destroy"] + ["start", "die"] * started:
             seen = EVENTS[one][action]
-            lost[action] += seen == 0 and (one, action) not in AGAIN
-            check("an event came twice", STORM or seen <= 1, one, EVENTS[one])
+            lost[action] += seen == 0
+            again = STORM and action in ("start", "die")
+            check("an event came twice", again or seen <= 1, one, EVENTS[one])
     check("events are lost", not any(lost.values()), lost)
 
 

@@ -38,8 +38,7 @@ pub fn shared() -> &'static Instance {
     }
     SHARED.get_or_init(|| {
         let instance = Instance::new();
-        instance.start(&[]);
-        instance.load("busybox");
+        instance.start_with_busybox();
         // SAFETY: `stop` is an extern "C" function without arguments that does not unwind on purpose.
         assert_eq!(unsafe { libc::atexit(stop) }, 0);
         instance
@@ -79,6 +78,21 @@ impl Instance {
                 .tempdir()
                 .expect("a home"),
         }
+    }
+
+    /// One that runs, in a guest of so much memory, with busybox.
+    pub fn with_memory(memory: &str) -> Self {
+        let instance = Self::new();
+        let setting = format!("memory={memory}");
+        let set = instance.longshore(&["settings", "set", &setting]);
+        expect_success(&set, &setting);
+        instance.start_with_busybox();
+        instance
+    }
+
+    fn start_with_busybox(&self) {
+        self.start(&[]);
+        self.load("busybox");
     }
 
     /// `longshore ARGUMENTS` on this instance.

@@ -123,12 +123,18 @@ async fn make(daemon: &Arc<Daemon>, mut fixed: Fixed, image: &Image) -> ApiResul
     let (mounts, rootfs) = tokio::join!(mount_points(daemon, wanted), prepare);
     let rootfs = rootfs?;
     fixed.mounts = mounts?;
-    let container = Container::new(fixed, State::default());
+    let state = State {
+        creation_unannounced: true,
+        ..State::default()
+    };
+    let container = Container::new(fixed, state);
     neighbours::reference_volumes(daemon, &container);
     let entry = daemon.containers.insert(container)?;
     let container = entry.now();
     entry.live().rootfs = Some(rootfs);
     daemon.containers.publish(&container, "create", &[]);
+    let told = |state: &mut State| state.creation_unannounced = false;
+    daemon.containers.change_state(&entry, false, told);
     Ok(())
 }
 

@@ -111,7 +111,9 @@ pub async fn handle(daemon: &Arc<Daemon>, entry: &Arc<Entry>, exit: Exit) {
         neighbours::release_network(daemon, &container),
         neighbours::unmount_volumes(daemon, &container)
     );
-    announce(daemon, &container, &state);
+    daemon
+        .containers
+        .publish(&container, "die", &die_attributes(&state));
     state.exit_unannounced = false;
     let ran = before
         .started_at
@@ -143,15 +145,22 @@ pub async fn handle(daemon: &Arc<Daemon>, entry: &Arc<Entry>, exit: Exit) {
     }
 }
 
-/// The `die` event.
-pub fn announce(daemon: &Daemon, container: &Container, state: &State) {
+/// What the `die` event says.
+fn die_attributes(state: &State) -> [(&'static str, String); 2] {
     let ran = match (state.started_at, state.finished_at) {
         (Some(started), Some(finished)) => (finished - started).num_seconds().max(0),
         _ => 0,
     };
-    let more = [
+    [
         ("execDuration", ran.to_string()),
         ("exitCode", state.exit_code.to_string()),
-    ];
-    daemon.containers.publish(container, "die", &more);
+    ]
+}
+
+/// The `die` event of an exit that an earlier life of the daemon handled.
+pub fn announce(daemon: &Daemon, container: &Container) {
+    let state = &container.state;
+    let more = die_attributes(state);
+    let containers = &daemon.containers;
+    containers.announce(container, "die", state.started_at, &more);
 }

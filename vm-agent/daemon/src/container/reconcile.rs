@@ -9,6 +9,7 @@ use crate::error::ApiResult;
 use crate::exec;
 use crate::state::Daemon;
 use crate::supervisor::api::{self, snapshots, types::v1 as tasks};
+use chrono::{DateTime, Utc};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -67,12 +68,8 @@ async fn reconcile(daemon: &Arc<Daemon>) -> ApiResult<()> {
     let mut to_start = Vec::new();
     for entry in daemon.containers.entries() {
         let container = entry.now();
-        if container.state.exit_unannounced {
-            exit::announce(daemon, &container, &container.state);
-            daemon
-                .containers
-                .change_state(&entry, false, |state| state.exit_unannounced = false);
-        }
+        announce(daemon, &entry, &container);
+        let container = entry.now();
         if settle(daemon, &entry, &container, tasks.get(&container.id)).await {
             to_start.push(entry);
         }
@@ -83,6 +80,31 @@ async fn reconcile(daemon: &Arc<Daemon>) -> ApiResult<()> {
         restart::after(daemon, &entry, Duration::ZERO);
     }
     Ok(())
+}
+
+/// Tells what the last life of the daemon wrote down and did not come to tell.
+fn announce(daemon: &Daemon, entry: &Entry, container: &Container) {
+    let state = &container.state;
+    if !state.creation_unannounced && !state.exit_unannounced {
+        return;
+    }
+    if state.creation_unannounced {
+        daemon.containers.announce(container, "create", None, &[]);
+    }
+    if state.exit_unannounced {
+        exit::announce(daemon, container);
+    }
+    daemon.containers.change_state(entry, false, |state| {
+        state.creation_unannounced = false;
+        state.exit_unannounced = false;
+    });
+}
+
+/// Whether a stopped task ended after everything that its container's record knows of: started, and ended, just as the
+/// daemon died.
+fn ended_unseen(state: &State, process: &tasks::Process) -> bool {
+    let ended = process.exited_at.filter(|at| at.seconds > 0);
+    ended.is_some() && state.finished_at < Some(Exit::new(process.exit_status, ended).at)
 }
 
 /// Brings one record in line; true when the container is to be started.
@@ -102,9 +124,14 @@ async fn settle(
                 adopt(daemon, entry, container, process);
                 return false;
             }
-            tasks::Status::Stopped if container.state.is_running() => {
+            tasks::Status::Stopped
+                if container.state.is_running() || ended_unseen(&container.state, process) =>
+            {
                 let at = process.exited_at.filter(|at| at.seconds > 0);
                 let exit = Exit::new(process.exit_status, at);
+                if !container.state.is_running() {
+                    started_unseen(daemon, entry, container, process.pid, exit.at);
+                }
                 oom::settle(daemon, entry, exit).await;
                 exit::handle(daemon, entry, exit).await;
                 return false;
@@ -124,12 +151,14 @@ async fn settle(
             status: Status::Exited,
             pid: 0,
             exit_code: exit::UNKNOWN_EXIT,
-            finished_at: Some(chrono::Utc::now()),
+            finished_at: Some(Utc::now()),
             ..container.state.clone()
         };
         health::ended(&mut ended);
         containers.change_state(entry, true, |state| *state = ended);
     }
+    // What the last life prepared for a start, or had not come to give back after an end.
+    neighbours::release_network(daemon, container).await;
     let state = entry.now().state.clone();
     if container.host_config.auto_remove && state.status != Status::Created {
         remove::automatically(daemon, entry).await;
@@ -157,25 +186,32 @@ fn adopt(
         tasks::Status::Paused => Status::Paused,
         _ => Status::Running,
     };
-    let unknown = !container.state.is_running();
-    let boot = daemon.containers.boot.to_string();
+    if !container.state.is_running() {
+        started_unseen(daemon, entry, container, process.pid, Utc::now());
+    }
     daemon.containers.change_state(entry, false, |state| {
         state.status = status;
         state.pid = process.pid;
-        if unknown {
-            // The daemon died between the start and writing it down.
-            state.started_at = Some(chrono::Utc::now());
-            state.boot = boot;
-            health::reset(&container.config, state);
-        }
     });
-    if unknown {
-        daemon.containers.publish(&entry.now(), "start", &[]);
-    }
     exit::monitor(daemon, entry);
     if status == Status::Running {
         health::watch(daemon, entry);
     }
+}
+
+/// Writes down a start that the daemon died after.
+fn started_unseen(
+    daemon: &Daemon,
+    entry: &Entry,
+    container: &Container,
+    pid: u32,
+    at: DateTime<Utc>,
+) {
+    daemon.containers.change_state(entry, false, |state| {
+        task::started(daemon, container, state, pid, at);
+    });
+    let since = container.state.finished_at;
+    daemon.containers.announce(container, "start", since, &[]);
 }
 
 /// Deletes layers and records of containers that do not exist any more (or not yet, when the power went).

@@ -105,7 +105,9 @@ pub struct State {
     pub boot: String,
     /// Of a container with a health check, from its first start on.
     pub health: Option<Health>,
-    /// False from the moment the exit is on disk until its event has been published.
+    /// From the moment the container is on disk until its `create` event is in the journal.
+    pub creation_unannounced: bool,
+    /// The same for its exit and the `die` event.
     pub exit_unannounced: bool,
 }
 

@@ -83,7 +83,6 @@ async fn take_away(daemon: &Arc<Daemon>, entry: &Arc<Entry>, volumes: bool) {
     // Execs first: one that ended later would be written into the folder that goes next.
     daemon.execs.forget_container(&container.id);
     daemon.containers.forget(entry);
-    daemon.containers.publish(&container, "destroy", &[]);
     let daemon = daemon.clone();
     tokio::spawn(async move {
         if let Err(error) = snapshot::remove(&daemon.containers, &container.id).await {

@@ -8,6 +8,7 @@ use crate::event::Events;
 use crate::identity::{self, PrefixMatch};
 use crate::state::Parts;
 use crate::supervisor::Supervisor;
+use chrono::{DateTime, Utc};
 use serde::Serialize;
 use std::collections::{BTreeMap, HashMap};
 use std::io::Write;
@@ -117,7 +118,7 @@ impl Containers {
                 // Not acknowledged yet when the power went, or half removed.
                 Err(error) => {
                     tracing::warn!(%error, path = %path.display(), "removing a container without a record");
-                    let _ = std::fs::remove_dir_all(&path);
+                    containers.end_removal(&path);
                 }
             }
         }
@@ -228,16 +229,36 @@ impl Containers {
         Ok(entry)
     }
 
-    /// Takes a container out of every list and deletes its folder.
+    /// Takes a container out of every list, tells of it, and deletes its folder.
     pub fn forget(&self, entry: &Entry) {
         // Who changes the container from here on finds that it is gone, and writes nothing.
         let _changing = entry.changing();
         let container = entry.now();
+        let folder = self.folder(&container.id);
+        // From here on it is removed, even if we die before anybody is told.
+        let record = folder.join("config.json");
+        if let Err(error) = std::fs::rename(record, folder.join(REMOVED)) {
+            tracing::warn!(%error, id = %container.id, "marking a container's record as removed");
+        }
         self.change_map(|map| drop(map.remove(&container.id)));
         self.release_name(&container.name);
         entry.removed.send_replace(true);
-        let _ = std::fs::remove_dir_all(self.folder(&container.id));
+        self.publish(&container, "destroy", &[]);
         let _ = std::fs::remove_dir_all(self.runtime_folder(&container.id));
+        let _ = std::fs::remove_dir_all(folder);
+    }
+
+    /// Deletes the folder of a container that is none (any more), and tells of a removal that nobody was told of.
+    fn end_removal(&self, folder: &Path) {
+        let record = std::fs::read(folder.join(REMOVED)).ok();
+        if let Some(fixed) = record.and_then(|text| serde_json::from_slice::<Fixed>(&text).ok()) {
+            let container = Container::new(fixed, State::default());
+            self.announce(&container, "destroy", None, &[]);
+        }
+        if let Some(id) = folder.file_name() {
+            let _ = std::fs::remove_dir_all(self.runtime_folder(&id.to_string_lossy()));
+        }
+        let _ = std::fs::remove_dir_all(folder);
     }
 
     /// Changes what seldom changes, durably.
@@ -282,6 +303,16 @@ impl Containers {
         true
     }
 
+    /// Changes the state for readers; it goes to disk with the next change.
+    pub fn change_in_memory(&self, entry: &Entry, change: impl FnOnce(&mut State)) {
+        let _changing = entry.changing();
+        let mut state = entry.now().state.clone();
+        change(&mut state);
+        entry
+            .current
+            .send_modify(|current| *current = Arc::new(current.with_state(state)));
+    }
+
     /// Puts a state on disk that readers are to see later.
     pub fn write_state(&self, entry: &Entry, durable: bool, state: &State) {
         let _changing = entry.changing();
@@ -312,7 +343,23 @@ impl Containers {
         self.events
             .publish("container", action, &container.id, attributes);
     }
+
+    /// Publishes what an earlier life of the daemon did after `since`, unless it told of it just before it died.
+    pub fn announce(
+        &self,
+        container: &Container,
+        action: &str,
+        since: Option<DateTime<Utc>>,
+        more: &[(&str, String)],
+    ) {
+        if !self.events.were_told(&container.id, action, since) {
+            self.publish(container, action, more);
+        }
+    }
 }
+
+/// What `config.json` is called from a container's removal until its folder is gone.
+const REMOVED: &str = "removed.json";
 
 fn no_such(reference: &str) -> ApiError {
     ApiError::not_found(format!("No such container: {reference}"))

@@ -1,7 +1,7 @@
 //! Starting a container: network, specification, record and task at the supervisor, and its first moments.
 
 use super::config::HostConfig;
-use super::record::{Container, Status};
+use super::record::{Container, State, Status};
 use super::rootfs::{self, mount_detached_read_only};
 use super::spec::{self, Surroundings};
 use super::stdio::{self, Stdio};
@@ -12,6 +12,7 @@ use crate::config::SNAPSHOTTER;
 use crate::error::{ApiError, ApiResult};
 use crate::state::Daemon;
 use crate::supervisor::api::{self, types};
+use chrono::{DateTime, Utc};
 use prost::Message;
 use serde_json::Value;
 use std::path::PathBuf;
@@ -139,23 +140,36 @@ async fn run(daemon: &Arc<Daemon>, entry: &Arc<Entry>, container: &Container) ->
         .start(start)
         .await
         .map_err(|status| ApiError::from(status).context("failed to start task for container"))?;
-    let boot = containers.boot.to_string();
-    containers.change_state(entry, false, |state| {
-        state.status = Status::Running;
-        state.pid = pid;
-        state.exit_code = 0;
-        state.error.clear();
-        state.oom_killed = false;
-        state.stopped_by_hand = false;
-        state.started_at = Some(chrono::Utc::now());
-        state.boot = boot;
-        health::reset(&container.config, state);
+    // Told before it is written down: if we die in between, the next life finds a task that no record knows, and tells of it
+    // unless the journal has it.
+    containers.change_in_memory(entry, |state| {
+        started(daemon, container, state, pid, Utc::now());
     });
     containers.publish(&entry.now(), "start", &[]);
+    containers.change_state(entry, false, |_| {});
     links::announce(daemon, container);
     exit::monitor(daemon, entry);
     health::watch(daemon, entry);
     Ok(())
+}
+
+/// What a container is that has just been started.
+pub fn started(
+    daemon: &Daemon,
+    container: &Container,
+    state: &mut State,
+    pid: u32,
+    at: DateTime<Utc>,
+) {
+    state.status = Status::Running;
+    state.pid = pid;
+    state.exit_code = 0;
+    state.error.clear();
+    state.oom_killed = false;
+    state.stopped_by_hand = false;
+    state.started_at = Some(at);
+    state.boot = daemon.containers.boot.to_string();
+    health::reset(&container.config, state);
 }
 
 /// `--gpus` and other requests for devices by what they can do: nothing here has any.
