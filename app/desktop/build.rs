@@ -8,6 +8,11 @@ fn main() {
         "read",
         "write",
         "close",
+        "open_upload",
+        "write_upload",
+        "end_upload",
+        "drop_upload",
+        "save",
         "quit",
         "stay",
     ]);

@@ -1,4 +1,5 @@
 // What a user does with the pages, from the first start on.
+import { readFileSync } from 'node:fs';
 import type { Browser, Page } from 'playwright-core';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { accessible, launch, picture, watch } from './browser';
@@ -12,6 +13,8 @@ let registry: string;
 let dead: string;
 
 const row = (name: string) => page.getByRole('row').filter({ has: page.getByRole('link', { name, exact: true }) });
+/** A row of a folder, by the whole name. */
+const file = (name: string) => page.getByRole('row').filter({ has: page.locator(`.title[title="${name.replaceAll('"', '\\"')}"]`) });
 const go = (...parts: string[]) => page.evaluate((hash) => (location.hash = hash), `#/${parts.join('/')}`);
 const dialog = () => page.getByRole('dialog');
 
@@ -226,6 +229,96 @@ describe('a container', () => {
     await page.getByText('"talk-data:/data"').waitFor();
     await accessible(page);
     await picture(page, 'inspect');
+  });
+
+  it('has files that are read, sent, replaced, downloaded and deleted', async () => {
+    const evil = '<img src=x onerror=alert(1)>.txt';
+    await longshore.docker('exec', 'talker', 'sh', '-c', `mkdir -p /work/inner; cd /work; echo "<b>hello</b>" > '${evil}'; printf odd > "$(printf 'odd\\377')"; ln -s inner door; ln -s /nowhere lost; head -c 3000000 /dev/zero | tr '\\0' x > long.log; mkfifo pipe`);
+    await page.getByRole('tab', { name: 'Files' }).click();
+    await file('work').getByText('work', { exact: true }).click();
+    await file(evil).waitFor();
+    expect(await page.locator('img[src="x"]').count()).toBe(0);
+    await file('door').getByText('→ inner').waitFor();
+    await accessible(page);
+    await picture(page, 'files');
+
+    // A file, as text and nothing else.
+    await file(evil).getByText(evil, { exact: true }).click();
+    const content = page.getByRole('region', { name: /^Content of/ });
+    await content.getByText('<b>hello</b>').waitFor();
+    expect(await content.locator('b').count()).toBe(0);
+    await accessible(page);
+    await picture(page, 'file');
+    await page.keyboard.press('Escape');
+    await file('long.log').getByText('long.log', { exact: true }).click();
+    await page.getByText('the first 1.05 MB').waitFor();
+    expect((await content.innerText()).length).toBe(1 << 20);
+    await page.getByRole('button', { name: 'Back to the folder' }).click();
+    await file('odd\ufffd').getByText('odd\ufffd', { exact: true }).click();
+    await content.getByText('odd', { exact: true }).waitFor();
+    await page.keyboard.press('Escape');
+
+    // Uploads: one that is new, and one that asks before it replaces.
+    const large = Buffer.alloc(24 << 20, 'z');
+    const chooser = page.locator('input[type=file]');
+    await chooser.setInputFiles([{ name: 'new.txt', mimeType: 'text/plain', buffer: Buffer.from('first') }, { name: 'large.bin', mimeType: '', buffer: large }]);
+    await page.getByText('2 files uploaded').waitFor();
+    await file('large.bin').getByText('25.2 MB').waitFor();
+    await chooser.setInputFiles([{ name: 'new.txt', mimeType: 'text/plain', buffer: Buffer.from('second') }]);
+    expect(await dialog().innerText()).toContain('new.txt');
+    await dialog().getByRole('button', { name: 'Replace' }).click();
+    await page.getByText('new.txt uploaded').waitFor();
+    expect(await longshore.docker('exec', 'talker', 'cat', '/work/new.txt')).toBe('second');
+
+    // Downloads: a file as it is, a folder as tar.
+    const saved = async (name: string) => {
+      const [download] = await Promise.all([page.waitForEvent('download'), file(name).getByRole('button', { name: `Download ${name}` }).click()]);
+      return { name: download.suggestedFilename(), bytes: readFileSync(await download.path()) };
+    };
+    const bin = await saved('large.bin');
+    expect([bin.name, bin.bytes.equals(large)]).toEqual(['large.bin', true]);
+    expect((await saved('odd\ufffd')).bytes.toString()).toBe('odd');
+    const inner = await saved('inner');
+    expect(inner.name).toBe('inner.tar');
+    expect(inner.bytes.subarray(0, 6).toString()).toBe('inner/');
+
+    // The keyboard alone: to a row, into the folder and back, and a file goes.
+    await page.getByLabel('Search this folder').fill('inner');
+    await file('new.txt').waitFor({ state: 'detached' });
+    await file('inner').focus();
+    await page.keyboard.press('Enter');
+    await page.getByRole('heading', { name: 'This folder is empty' }).waitFor();
+    await page.getByRole('button', { name: 'Up to the folder above' }).click();
+    await file('new.txt').focus();
+    await page.keyboard.press('Delete');
+    expect(await dialog().innerText()).toContain('/work/new.txt');
+    await page.keyboard.press('Enter');
+    await file('new.txt').waitFor({ state: 'detached' });
+    expect(await longshore.docker('exec', 'talker', 'ls', '/work')).not.toContain('new.txt');
+  });
+
+  it('has files when it does not run, and says what cannot be done', async () => {
+    await longshore.docker('create', '--name', 'still', '-v', 'still-data:/data', 'busybox', 'true');
+    await go('containers');
+    await row('still').getByRole('link').click();
+    await page.getByRole('tab', { name: 'Files' }).click();
+    await file('data').getByText('data', { exact: true }).click();
+    await page.getByRole('heading', { name: 'This folder is empty' }).waitFor();
+    await page.locator('input[type=file]').setInputFiles([{ name: 'kept.txt', mimeType: 'text/plain', buffer: Buffer.from('kept') }]);
+    await file('kept.txt').waitFor();
+    await page.getByText('Files are deleted in a running container only').waitFor();
+    expect(await longshore.docker('run', '--rm', '-v', 'still-data:/v', 'busybox', 'cat', '/v/kept.txt')).toBe('kept');
+    await longshore.docker('rm', 'still');
+    await longshore.docker('volume', 'rm', 'still-data');
+
+    await longshore.docker('create', '--name', 'fixed', '--read-only', 'busybox', 'true');
+    await go('containers');
+    await row('fixed').getByRole('link').click();
+    await page.getByRole('tab', { name: 'Files' }).click();
+    await file('etc').waitFor();
+    await page.locator('input[type=file]').setInputFiles([{ name: 'x.bin', mimeType: '', buffer: Buffer.alloc(8 << 20) }]);
+    await page.getByText(/x\.bin could not be uploaded: .*read-only/).waitFor();
+    await longshore.docker('rm', 'fixed');
   });
 
   it('holds a hundred thousand lines and draws a screenful', async () => {

@@ -2,13 +2,15 @@
 
 use futures::StreamExt;
 use http_body_util::{BodyExt, Limited};
-use longshore_host_api::types::{StreamHead, StreamRequest, TerminalKind};
+use hyper::body::Incoming;
+use longshore_host_api::types::{StreamHead, StreamRequest, TerminalKind, UploadRequest};
 use longshore_host_api::{ApiError, Client, ErrorCode};
 use serde::Serialize;
 use tauri::State;
 use tauri::ipc::{InvokeBody, Request, Response};
 
 use crate::streams::Streams;
+use crate::uploads::{self, Uploads as AnyUploads};
 
 /// No list of an engine in use is so long.
 const MAX_ANSWER: usize = 64 << 20;
@@ -32,20 +34,33 @@ impl From<ApiError> for Refusal {
 /// One request and its whole answer.
 #[tauri::command]
 pub async fn ask(request: StreamRequest, client: State<'_, Client>) -> Result<Response, Refusal> {
-    let response = client.page(request).await?;
+    Ok(Response::new(whole(client.page(request).await?).await?))
+}
+
+/// The body of an answer that says yes.
+async fn whole(response: http::Response<Incoming>) -> Result<Vec<u8>, Refusal> {
+    let body = succeeded(response).await?.into_body();
+    Ok(collect(body).await?)
+}
+
+/// An answer that says yes, its body unread; what another says.
+pub async fn succeeded(
+    response: http::Response<Incoming>,
+) -> Result<http::Response<Incoming>, Refusal> {
     let status = response.status();
-    let body = Limited::new(response.into_body(), MAX_ANSWER)
-        .collect()
-        .await
-        .map_err(|e| broken_off(&*e))?
-        .to_bytes();
     if status.is_success() {
-        return Ok(Response::new(body.to_vec()));
+        return Ok(response);
     }
+    let body = collect(response.into_body()).await?;
     Err(Refusal {
         status: status.as_u16(),
         text: String::from_utf8_lossy(&body).into_owned(),
     })
+}
+
+async fn collect(body: Incoming) -> Result<Vec<u8>, ApiError> {
+    let body = Limited::new(body, MAX_ANSWER).collect().await;
+    Ok(body.map_err(|e| broken_off(&*e))?.to_bytes().to_vec())
 }
 
 #[derive(Serialize)]
@@ -97,9 +112,7 @@ pub async fn read(id: u32, streams: State<'_, Streams>) -> Result<Response, Refu
 /// Input of a terminal: raw bytes, with the stream's number in the header `stream`.
 #[tauri::command]
 pub async fn write(request: Request<'_>, streams: State<'_, Streams>) -> Result<(), Refusal> {
-    let id = request.headers().get("stream");
-    let id = id.and_then(|v| v.to_str().ok()?.parse().ok());
-    let (Some(id), InvokeBody::Raw(data)) = (id, request.body()) else {
+    let (Some(id), InvokeBody::Raw(data)) = (number(&request, "stream"), request.body()) else {
         return Err(ApiError::invalid("the input is not understood").into());
     };
     Ok(streams.write(id, data).await?)
@@ -110,7 +123,49 @@ pub fn close(id: u32, streams: State<'_, Streams>) {
     streams.close(id);
 }
 
-fn broken_off(error: &dyn std::fmt::Display) -> ApiError {
+pub type Uploads = AnyUploads<Result<Vec<u8>, Refusal>>;
+
+/// A request with a body of any size, which the page then sends piece by piece; gives its number.
+#[tauri::command]
+pub async fn open_upload(
+    request: UploadRequest,
+    client: State<'_, Client>,
+    uploads: State<'_, Uploads>,
+) -> Result<u32, Refusal> {
+    let (input, pieces) = uploads::pieces();
+    let client = client.inner().clone();
+    let sending = async move { whole(client.page_upload(request, pieces).await?).await };
+    Ok(uploads.add(input, tokio::spawn(sending))?)
+}
+
+/// The next piece: raw bytes, with the upload's number in the header `upload`. `false` when no more is wanted.
+#[tauri::command]
+pub async fn write_upload(
+    request: Request<'_>,
+    uploads: State<'_, Uploads>,
+) -> Result<bool, Refusal> {
+    let (Some(id), InvokeBody::Raw(data)) = (number(&request, "upload"), request.body()) else {
+        return Err(ApiError::invalid("the input is not understood").into());
+    };
+    Ok(uploads.write(id, data).await?)
+}
+
+/// All has been sent: the answer.
+#[tauri::command]
+pub async fn end_upload(id: u32, uploads: State<'_, Uploads>) -> Result<Response, Refusal> {
+    Ok(Response::new(uploads.end(id).await??))
+}
+
+#[tauri::command]
+pub fn drop_upload(id: u32, uploads: State<'_, Uploads>) {
+    uploads.drop_one(id);
+}
+
+fn number(request: &Request<'_>, header: &str) -> Option<u32> {
+    request.headers().get(header)?.to_str().ok()?.parse().ok()
+}
+
+pub fn broken_off(error: &dyn std::fmt::Display) -> ApiError {
     ApiError::new(
         ErrorCode::NoService,
         format!("the service's answer broke off: {error}"),

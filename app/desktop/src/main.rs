@@ -4,12 +4,14 @@
 #![cfg_attr(windows, windows_subsystem = "windows")]
 
 mod backend;
+mod downloads;
 mod engine;
 mod instance;
 mod news;
 mod pages;
 mod streams;
 mod tray;
+mod uploads;
 mod window;
 
 use std::path::PathBuf;
@@ -62,6 +64,7 @@ fn run(options: Options) -> anyhow::Result<()> {
         .plugin(place)
         .manage(Client::new(home))
         .manage(streams::Streams::default())
+        .manage(backend::Uploads::default())
         .manage(engine::Engine::default())
         .manage(window::Quitting::default())
         .invoke_handler(tauri::generate_handler![
@@ -71,6 +74,11 @@ fn run(options: Options) -> anyhow::Result<()> {
             backend::read,
             backend::write,
             backend::close,
+            backend::open_upload,
+            backend::write_upload,
+            backend::end_upload,
+            backend::drop_upload,
+            downloads::save,
             window::quit,
             window::stay,
         ])

@@ -8,6 +8,7 @@ use tauri::webview::{NewWindowResponse, PageLoadEvent, WebviewWindowBuilder};
 use tauri::{AppHandle, Emitter, Manager, State, Url, WebviewUrl, WindowEvent};
 use tauri_plugin_window_state::{AppHandleExt, StateFlags};
 
+use crate::backend::Uploads;
 use crate::engine::{self, Engine};
 use crate::streams::Streams;
 use crate::tray;
@@ -38,6 +39,8 @@ pub fn create(app: &AppHandle, visible: bool) -> tauri::Result<()> {
         .visible(visible)
         .initialization_script(LANGUAGE)
         .data_directory(app.state::<Client>().home().root().join("webview"))
+        // Files are dropped on the pages themselves.
+        .disable_drag_drop_handler()
         // Nothing but our own pages is ever shown here.
         .on_navigation(is_own)
         .on_new_window(|url, _| {
@@ -51,6 +54,7 @@ pub fn create(app: &AppHandle, visible: bool) -> tauri::Result<()> {
         .on_page_load(|window, load| {
             if load.event() == PageLoadEvent::Started {
                 window.state::<Streams>().close_all();
+                window.state::<Uploads>().drop_all();
             }
         })
         .build()?;

@@ -1,10 +1,12 @@
 //! The client: one connection for each request, as the service is on the same machine.
 
+use std::io;
+
 use bytes::Bytes;
 use futures::stream::{self, Stream, StreamExt};
 use http::{Method, Request, Response, StatusCode};
-use http_body_util::{BodyExt, Full, Limited};
-use hyper::body::Incoming;
+use http_body_util::{BodyExt, Full, Limited, StreamBody};
+use hyper::body::{Frame, Incoming};
 use hyper_util::rt::TokioIo;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -16,7 +18,7 @@ use crate::home::Home;
 use crate::spawn;
 use crate::types::{
     EngineState, LogSource, Progress, SettingsChange, SettingsChanged, ShareRequest, StartRequest,
-    Status, StreamRequest, TerminalKind, UiAddress,
+    Status, StreamRequest, TerminalKind, UiAddress, UploadRequest,
 };
 
 /// Larger answers are not part of this API.
@@ -157,19 +159,31 @@ impl Client {
 
     /// What a page asks, `/api/…` or `/docker/…`: the service does for it what it would do for a browser's.
     pub async fn page(&self, request: StreamRequest) -> Result<Response<Incoming>, ApiError> {
-        if !request.path.starts_with('/') {
-            return Err(ApiError::invalid("the address is not understood"));
-        }
-        let bad = |e| ApiError::invalid(format!("the request is not understood: {e}"));
         let mut outward = Request::builder()
             .method(request.method.as_str())
-            .uri(format!("/page{}", request.path))
+            .uri(page_path(&request.path)?)
             .header(http::header::HOST, "longshore")
             .header(http::header::CONTENT_TYPE, "application/json");
         if let Some(auth) = &request.registry_auth {
             outward = outward.header("x-registry-auth", auth);
         }
         let body = Full::new(Bytes::from(request.body.unwrap_or_default()));
+        self.exchange(outward.body(body).map_err(bad)?).await
+    }
+
+    /// The same with a body of any size: what of it has come is sent on, and no more is held.
+    pub async fn page_upload(
+        &self,
+        request: UploadRequest,
+        body: impl Stream<Item = io::Result<Bytes>> + Send + 'static,
+    ) -> Result<Response<Incoming>, ApiError> {
+        let outward = Request::builder()
+            .method(request.method.as_str())
+            .uri(page_path(&request.path)?)
+            .header(http::header::HOST, "longshore")
+            .header(http::header::CONTENT_TYPE, &request.content_type)
+            .header(http::header::CONTENT_LENGTH, request.size);
+        let body = StreamBody::new(Box::pin(body).map(|piece| piece.map(Frame::data)));
         self.exchange(outward.body(body).map_err(bad)?).await
     }
 
@@ -237,10 +251,11 @@ impl Client {
         }
     }
 
-    async fn exchange(
-        &self,
-        request: Request<Full<Bytes>>,
-    ) -> Result<Response<Incoming>, ApiError> {
+    async fn exchange<B>(&self, request: Request<B>) -> Result<Response<Incoming>, ApiError>
+    where
+        B: hyper::body::Body<Data = Bytes> + Send + Unpin + 'static,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
         let stream = if self.may_spawn {
             spawn::connect_or_spawn(&self.home)
                 .await
@@ -261,6 +276,17 @@ impl Client {
         tokio::spawn(connection.with_upgrades());
         sender.send_request(request).await.map_err(broken)
     }
+}
+
+fn page_path(path: &str) -> Result<String, ApiError> {
+    if !path.starts_with('/') {
+        return Err(ApiError::invalid("the address is not understood"));
+    }
+    Ok(format!("/page{path}"))
+}
+
+fn bad(error: http::Error) -> ApiError {
+    ApiError::invalid(format!("the request is not understood: {error}"))
 }
 
 fn broken(error: hyper::Error) -> ApiError {

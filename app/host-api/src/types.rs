@@ -250,7 +250,19 @@ pub struct StreamRequest {
     pub registry_auth: Option<String>,
 }
 
-/// Its first answer; the body follows as binary messages.
+/// The window's request with a body of any size, which follows in pieces.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+#[serde(deny_unknown_fields)]
+pub struct UploadRequest {
+    pub method: String,
+    pub path: String,
+    pub content_type: String,
+    /// Bytes of the body.
+    pub size: u64,
+}
+
+/// The first answer to a [`StreamRequest`]; the body follows as binary messages.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[cfg_attr(test, derive(ts_rs::TS))]
 pub struct StreamHead {

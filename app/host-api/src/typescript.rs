@@ -31,6 +31,7 @@ fn generated() -> String {
         one::<types::MachineFacts>(),
         one::<types::StreamRequest>(),
         one::<types::StreamHead>(),
+        one::<types::UploadRequest>(),
         one::<settings::Settings>(),
         one::<error::ErrorCode>(),
         one::<error::ApiError>(),

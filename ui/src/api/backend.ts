@@ -16,6 +16,15 @@ export interface Streamed {
   chunks: AsyncIterable<Uint8Array>;
 }
 
+/** Bytes of any length, which are read while they are sent. */
+export interface Upload {
+  body: Blob;
+  contentType: string;
+  /** Bytes that have been sent. */
+  onProgress?: (sent: number) => void;
+  signal?: AbortSignal;
+}
+
 /** Raw bytes to and from a program in a container. */
 export interface Terminal {
   send(data: Uint8Array | string): void;
@@ -29,6 +38,10 @@ export interface Backend {
   request<T>(method: Method, path: string, ask?: Ask): Promise<T>;
   /** Opens a stream; it ends when `ask.signal` aborts. Throws a Failure. */
   stream(method: Method, path: string, ask?: Ask): Promise<Streamed>;
+  /** Sends a file's bytes; gives the text of the answer. Throws a Failure. */
+  upload(method: 'POST' | 'PUT', path: string, upload: Upload): Promise<string>;
+  /** Saves what is at `path` among the user's downloads; gives the file's path, where the browser does not show it itself. Throws a Failure. */
+  download(path: string, name: string): Promise<string | undefined>;
   /** Starts an exec that was created with a terminal, or attaches to a container that has one. */
   terminal(kind: 'exec' | 'attach', id: string, onData: (data: Uint8Array) => void): Terminal;
 }

@@ -1,5 +1,5 @@
 // The parts of the Docker Engine API that the views use. All of it comes from the guest and may hold anything.
-import type { Ask, Backend, Method } from './backend';
+import type { Ask, Backend, Method, Upload } from './backend';
 import { jsonLines } from './stream';
 
 export interface Port {
@@ -166,6 +166,29 @@ export interface NetworkRow {
   Containers?: Record<string, { Name: string; IPv4Address: string }> | null;
 }
 
+export type FileKind = 'folder' | 'file' | 'link' | 'device' | 'pipe' | 'socket';
+
+export interface FileEntry {
+  Name: string;
+  /** The name's address, where the name itself is no UTF-8. */
+  Address?: string;
+  Kind: FileKind;
+  Size: number;
+  Mode: number;
+  Uid: number;
+  Gid: number;
+  Modified: number;
+  LinkTarget?: string;
+  /** What a link leads to, when that is there. */
+  LinkKind?: FileKind;
+}
+
+export interface Listing {
+  Entries: FileEntry[];
+  /** The folder holds more. */
+  Truncated: boolean;
+}
+
 export interface DockerEvent {
   Type: string;
   Action: string;
@@ -228,9 +251,34 @@ export class Docker {
     return (await this.backend.stream('GET', `/docker/containers/${id}/logs${encode(all)}`, { signal })).chunks;
   }
 
-  async createExec(id: string, command: string[], env: string[] = []): Promise<string> {
-    const body = { AttachStdin: true, AttachStdout: true, AttachStderr: true, Tty: true, Cmd: command, Env: env };
+  /** What is in a folder of a container. Ours, beside Docker's API; `address` is a path with each odd byte as `%XX`. */
+  files(id: string, address: string, signal?: AbortSignal): Promise<Listing> {
+    return this.#ask('GET', `/longshore/containers/${id}/files`, { address }, { signal });
+  }
+
+  /** The first bytes of a file. */
+  async content(id: string, address: string, limit: number, signal: AbortSignal): Promise<AsyncIterable<Uint8Array>> {
+    return (await this.backend.stream('GET', `${contentPath(id, address)}&limit=${limit}`, { signal })).chunks;
+  }
+
+  /** A file as it is, a folder as tar. */
+  download(id: string, address: string, name: string): Promise<string | undefined> {
+    return this.backend.download(contentPath(id, address), name);
+  }
+
+  /** Unpacks a tar archive in a folder of a container. */
+  async unpack(id: string, path: string, tar: Blob, upload: Omit<Upload, 'body' | 'contentType'>): Promise<void> {
+    await this.backend.upload('PUT', `/docker/containers/${id}/archive${encode({ path })}`, { ...upload, body: tar, contentType: 'application/x-tar' });
+  }
+
+  async createExec(id: string, command: string[], env: string[] = [], user?: string): Promise<string> {
+    const body = { AttachStdin: true, AttachStdout: true, AttachStderr: true, Tty: true, Cmd: command, Env: env, User: user };
     return (await this.#ask<{ Id: string }>('POST', `/containers/${id}/exec`, {}, { body })).Id;
+  }
+
+  /** How an exec has ended. */
+  async exitCode(id: string): Promise<number | null> {
+    return (await this.#ask<{ ExitCode: number | null }>('GET', `/exec/${id}/json`)).ExitCode;
   }
 
   resizeExec(id: string, columns: number, rows: number): Promise<void> {
@@ -302,6 +350,10 @@ export class Docker {
   removeNetwork(id: string): Promise<void> {
     return this.#ask('DELETE', `/networks/${encodeURIComponent(id)}`);
   }
+}
+
+function contentPath(id: string, address: string): string {
+  return `/docker/longshore/containers/${id}/content${encode({ address })}`;
 }
 
 type Query = Record<string, string | undefined>;

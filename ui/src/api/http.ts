@@ -1,6 +1,6 @@
 // The backend in a browser: plain requests for what is answered at once, a WebSocket for each stream, as a browser opens only
 // six connections to one server.
-import { abort, type Ask, type Backend, Failure, type Method, ofJson, type Streamed, streamRequest, type Terminal } from './backend';
+import { abort, type Ask, type Backend, Failure, type Method, ofJson, type Streamed, streamRequest, type Terminal, type Upload } from './backend';
 import type { StreamHead } from './types';
 
 /** No list of an engine in use is so long. */
@@ -50,6 +50,30 @@ export class HttpBackend implements Backend {
       throw Failure.ofAnswer(head.status, text);
     }
     return { contentType: head.content_type ?? '', chunks: messages.rest() };
+  }
+
+  // The only request of a browser that tells how much of it has been sent, and reads the file meanwhile.
+  upload(method: 'POST' | 'PUT', path: string, { body, contentType, onProgress, signal }: Upload): Promise<string> {
+    return new Promise((resolve, reject) => {
+      if (signal?.aborted) return reject(abort());
+      const request = new XMLHttpRequest();
+      request.open(method, this.#at(path));
+      request.setRequestHeader('Content-Type', contentType);
+      request.upload.onprogress = (event) => onProgress?.(event.loaded);
+      request.onload = () =>
+        request.status >= 200 && request.status < 300 ? resolve(request.responseText) : reject(Failure.ofAnswer(request.status, request.responseText));
+      request.onerror = () => reject(unreachable('the connection was lost'));
+      request.onabort = () => reject(abort());
+      signal?.addEventListener('abort', () => request.abort());
+      request.send(body);
+    });
+  }
+
+  async download(path: string, name: string): Promise<undefined> {
+    const anchor = document.createElement('a');
+    anchor.href = this.#at(path);
+    anchor.download = name;
+    anchor.click();
   }
 
   terminal(kind: 'exec' | 'attach', id: string, onData: (data: Uint8Array) => void): Terminal {

@@ -70,3 +70,41 @@ it('keeps the order of what is typed', async () => {
   for (const key of ['a', 'b', 'c']) terminal.send(key);
   await expect.poll(() => typed).toEqual(['a', 'b', 'c']);
 });
+
+it('sends a file piece by piece, and no more than is wanted', async () => {
+  const body = new Blob([new Uint8Array((2 << 20) + 5)]);
+  const request = { method: 'PUT', path: '/docker/x', content_type: 'application/x-tar', size: body.size };
+  for (const wanted of [3, 1]) {
+    const sizes: number[] = [];
+    const progress: number[] = [];
+    mockIPC((command, payload) => {
+      if (command === 'open_upload') {
+        expect(payload).toEqual({ request });
+        return 4;
+      }
+      if (command === 'write_upload') return sizes.push((payload as unknown as Uint8Array).length) < wanted || wanted === 3;
+      expect([command, payload]).toEqual(['end_upload', { id: 4 }]);
+      return bytes('done');
+    });
+    const sent = backend.upload('PUT', '/docker/x', { body, contentType: 'application/x-tar', onProgress: (at) => progress.push(at) });
+    expect(await sent).toBe('done');
+    expect(sizes).toEqual([1 << 20, 1 << 20, 5].slice(0, wanted));
+    expect(progress).toEqual(wanted === 3 ? [1 << 20, 2 << 20, body.size] : []);
+  }
+});
+
+it('breaks an upload off that is cancelled', async () => {
+  const controller = new AbortController();
+  const commands: string[] = [];
+  mockIPC((command) => {
+    commands.push(command);
+    if (command === 'open_upload') return 4;
+    if (command === 'write_upload') {
+      controller.abort();
+      return new Promise(() => {});
+    }
+  });
+  const sent = backend.upload('PUT', '/docker/x', { body: new Blob(['abc']), contentType: 'x', signal: controller.signal });
+  expect(isAbort(await sent.catch((e: unknown) => e))).toBe(true);
+  expect(commands).toEqual(['open_upload', 'write_upload', 'drop_upload']);
+});

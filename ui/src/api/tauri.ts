@@ -1,7 +1,10 @@
 // The backend in the window: commands of app/desktop, which hands each request on to the host service. Streams are asked for piece by piece.
 import { invoke } from '@tauri-apps/api/core';
-import { abort, type Ask, type Backend, Failure, type Method, ofJson, type Streamed, streamRequest, type Terminal } from './backend';
-import type { StreamHead } from './types';
+import { abort, type Ask, type Backend, Failure, type Method, ofJson, type Streamed, streamRequest, type Terminal, type Upload } from './backend';
+import type { StreamHead, UploadRequest } from './types';
+
+/** What of a file is sent at once. */
+const PIECE = 1 << 20;
 
 /** What a command of ours fails with. */
 interface Refusal {
@@ -26,6 +29,28 @@ export class TauriBackend implements Backend {
     let text = '';
     for await (const chunk of chunks) text += decoder.decode(chunk, { stream: true });
     throw Failure.ofAnswer(head.status, text);
+  }
+
+  async upload(method: 'POST' | 'PUT', path: string, { body, contentType, onProgress, signal }: Upload): Promise<string> {
+    const request: UploadRequest = { method, path, content_type: contentType, size: body.size };
+    const id = await call<number>('open_upload', { request });
+    const headers = { upload: String(id) };
+    try {
+      for (let at = 0; at < body.size; at += PIECE) {
+        const piece = new Uint8Array(await body.slice(at, at + PIECE).arrayBuffer());
+        // The engine may answer before it has read everything: that it will not.
+        if (!(await unlessAborted(call<boolean>('write_upload', piece, { headers }), signal))) break;
+        onProgress?.(Math.min(at + PIECE, body.size));
+      }
+      return new TextDecoder().decode(await unlessAborted(call<ArrayBuffer>('end_upload', { id }), signal));
+    } catch (error) {
+      void invoke('drop_upload', { id });
+      throw error;
+    }
+  }
+
+  download(path: string, name: string): Promise<string> {
+    return call('save', { path, name });
   }
 
   terminal(kind: 'exec' | 'attach', id: string, onData: (data: Uint8Array) => void): Terminal {

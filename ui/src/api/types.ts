@@ -65,6 +65,12 @@ export type StreamRequest = { method: string, path: string, body?: string, regis
 
 export type StreamHead = { status: number, content_type?: string, };
 
+export type UploadRequest = { method: string, path: string, content_type: string, 
+/**
+ * Bytes of the body.
+ */
+size: number, };
+
 export type Settings = { cpus: number, memory: string, disk: string, accelerator: string, channel: string, share_home: boolean, shares: Array<string>, publish_address: string, insecure_registries: Array<string>, docker_context: boolean, start_at_login: boolean, };
 
 export type ErrorCode = "invalid" | "not_found" | "conflict" | "forbidden" | "unavailable" | "start_failed" | "no_service" | "internal";

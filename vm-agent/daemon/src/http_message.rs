@@ -237,6 +237,11 @@ impl Query {
 
 /// Decodes `%XX`; what is not valid stays as it is.
 fn percent_decode(text: &str) -> String {
+    String::from_utf8_lossy(&percent_bytes(text)).into_owned()
+}
+
+/// The same as bytes, which need not be text.
+pub fn percent_bytes(text: &str) -> Vec<u8> {
     let bytes = text.as_bytes();
     let mut out = Vec::with_capacity(bytes.len());
     let mut at = 0;
@@ -255,7 +260,7 @@ fn percent_decode(text: &str) -> String {
             }
         }
     }
-    String::from_utf8_lossy(&out).into_owned()
+    out
 }
 
 fn boxed<B>(body: B) -> Body

@@ -44,9 +44,10 @@ where
 type Part = fn(Arc<Daemon>, ApiRequest) -> Routed;
 
 /// `archive` and `exec` come before `container`, whose paths they share.
-const PARTS: [Part; 8] = [
+const PARTS: [Part; 9] = [
     system::route,
     archive::route,
+    archive::route_files,
     exec::route,
     container::route,
     image::route,

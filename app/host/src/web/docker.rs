@@ -46,6 +46,11 @@ pub async fn forward(request: Request<Body>, socket: &Path) -> Result<Response<B
     let mut inward = Response::new(guarded.boxed());
     *inward.status_mut() = head.status;
     *inward.headers_mut() = pick(&head.headers, &ANSWER_HEADERS);
+    // Who follows a link to it gets a file: nothing that a container holds is ever shown as a page of ours.
+    let kept = HeaderValue::from_static("attachment");
+    inward
+        .headers_mut()
+        .insert(header::CONTENT_DISPOSITION, kept);
     Ok(inward)
 }
 

@@ -3,7 +3,7 @@
 use futures::{SinkExt, StreamExt};
 use longshore_host_api::Home;
 use longshore_host_api::settings::Stored;
-use longshore_host_api::types::{StreamRequest, TerminalKind};
+use longshore_host_api::types::{StreamRequest, TerminalKind, UploadRequest};
 use longshore_local_socket::Listener;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_tungstenite::tungstenite::Message;
@@ -447,5 +447,45 @@ async fn a_page_in_the_window_has_terminals() {
     for outside in ["", "a/b", "../v1/shell"] {
         let refused = window.page_terminal(TerminalKind::Attach, outside).await;
         assert!(refused.is_err(), "{outside}");
+    }
+}
+
+#[tokio::test]
+async fn a_page_in_the_window_sends_files_as_they_are_read() {
+    let (guest, mut docker) = Guest::new().await;
+    let window = window(&guest).await;
+    let request = UploadRequest {
+        method: "PUT".into(),
+        path: "/docker/containers/abc/archive?path=%2F".into(),
+        content_type: "application/x-tar".into(),
+        size: 8,
+    };
+    for (pieces, whole) in [(2, true), (1, false)] {
+        let (sender, receiver) = tokio::sync::mpsc::channel(1);
+        let body = futures::stream::unfold(receiver, |mut pieces| async move {
+            pieces.recv().await.map(|piece| (Ok(piece), pieces))
+        });
+        let serve = async {
+            let mut daemon = docker.accept().await.unwrap();
+            let head = read_until(&mut daemon, "\r\n\r\n").await.to_lowercase();
+            assert!(head.starts_with("put /containers/abc/archive?path=%2f "));
+            assert!(head.contains("content-type: application/x-tar"), "{head}");
+            assert!(head.contains("content-length: 8"), "{head}");
+            for _ in 0..pieces {
+                // The next piece is made when the last one has arrived.
+                sender.send(Bytes::from_static(b"half")).await.unwrap();
+                assert_eq!(read_until(&mut daemon, "half").await, "half");
+            }
+            drop(sender);
+            let answer = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+            match whole {
+                true => daemon.write_all(answer.as_bytes()).await.unwrap(),
+                // What was broken off ends before its length.
+                false => assert_eq!(daemon.read(&mut [0]).await.unwrap_or(0), 0),
+            }
+        };
+        let (answered, ()) = tokio::join!(window.page_upload(request.clone(), body), serve);
+        let good = answered.is_ok_and(|response| response.status() == 200);
+        assert_eq!(good, whole, "{pieces} of 2");
     }
 }

@@ -39,8 +39,14 @@ fn wanted_path(request: &ApiRequest) -> ApiResult<String> {
 }
 
 /// Resolves the path on a blocking thread; errors in Docker's words.
-async fn resolve(rootfs: Arc<Rootfs>, path: &str, id: &str, follow: bool) -> ApiResult<Place> {
-    let inside = path.to_owned();
+pub(super) async fn resolve(
+    rootfs: Arc<Rootfs>,
+    path: &[u8],
+    id: &str,
+    follow: bool,
+) -> ApiResult<Place> {
+    let inside = path.to_vec();
+    let path = String::from_utf8_lossy(path);
     let opened = tokio::task::spawn_blocking(move || match follow {
         true => place::open_followed(&rootfs.path, &inside),
         false => place::open(&rootfs.path, &inside),
@@ -62,7 +68,7 @@ async fn resolve(rootfs: Arc<Rootfs>, path: &str, id: &str, follow: bool) -> Api
 async fn stat(daemon: Arc<Daemon>, request: ApiRequest, id: String) -> ApiResult<ApiResponse> {
     let path = wanted_path(&request)?;
     let rootfs = Arc::new(open_rootfs(&daemon, &id).await?);
-    let place = resolve(rootfs, &path, &id, false).await?;
+    let place = resolve(rootfs, path.as_bytes(), &id, false).await?;
     let mut response = empty(StatusCode::OK);
     add_stat(&mut response, &place)?;
     Ok(response)
@@ -78,7 +84,7 @@ fn add_stat(response: &mut ApiResponse, place: &Place) -> ApiResult<()> {
 async fn get(daemon: Arc<Daemon>, request: ApiRequest, id: String) -> ApiResult<ApiResponse> {
     let path = wanted_path(&request)?;
     let rootfs = Arc::new(open_rootfs(&daemon, &id).await?);
-    let place = resolve(rootfs.clone(), &path, &id, false).await?;
+    let place = resolve(rootfs.clone(), path.as_bytes(), &id, false).await?;
     // `/data/.` asks for what is in the folder.
     let name = match path.ends_with("/.") {
         true => ".".into(),
@@ -99,7 +105,7 @@ async fn get(daemon: Arc<Daemon>, request: ApiRequest, id: String) -> ApiResult<
 }
 
 /// Streams what `write` produces on a blocking thread; an error breaks the response off.
-fn archive_response(
+pub(super) fn archive_response(
     write: impl FnOnce(ChunkWriter) -> io::Result<()> + Send + 'static,
 ) -> ApiResponse {
     let (sender, queue) = mpsc::channel::<io::Result<Bytes>>(4);
@@ -143,7 +149,7 @@ pub fn unpack_into(root: &Path, source: impl Read) -> io::Result<()> {
 
 /// A text below a folder, at most `limit` bytes of it; no link in it leads out of the folder.
 pub fn read_text(root: &Path, path: &str, limit: u64) -> io::Result<String> {
-    let place = place::open_followed(root, path)?;
+    let place = place::open_followed(root, path.as_bytes())?;
     if !place.meta.is_file() {
         return Err(io::ErrorKind::NotFound.into());
     }
@@ -160,7 +166,7 @@ async fn put(daemon: Arc<Daemon>, request: ApiRequest, id: String) -> ApiResult<
         no_overwrite_dir_non_dir: request.query.flag("noOverwriteDirNonDir"),
     };
     let rootfs = Arc::new(open_rootfs(&daemon, &id).await?);
-    let place = resolve(rootfs.clone(), &path, &id, true).await?;
+    let place = resolve(rootfs.clone(), path.as_bytes(), &id, true).await?;
     if !place.meta.is_dir() {
         return Err(ApiError::bad_request("extraction point is not a directory"));
     }

@@ -235,7 +235,7 @@ mod tests {
         std::os::unix::fs::symlink("sub/x", root.join("data/link")).unwrap();
         let mut archive = Vec::new();
         write(
-            &place::open(&root, "/data").unwrap(),
+            &place::open(&root, b"/data").unwrap(),
             OsStr::new("data"),
             &mut archive,
         )

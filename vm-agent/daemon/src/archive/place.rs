@@ -1,7 +1,7 @@
 //! Paths inside a container, resolved by the kernel so that no link of the container's leads out of it
 //! (`openat2(2)`, `RESOLVE_IN_ROOT`).
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::{File, Metadata};
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -30,19 +30,20 @@ fn how(flags: OFlag) -> OpenHow {
 }
 
 /// Opens `path` below `root`; a final link itself, not what it points at, unless the path ends in a slash.
-pub fn open(root: &Path, path: &str) -> io::Result<Place> {
-    open_with(root, path, path.ends_with('/') || path.ends_with("/."))
+pub fn open(root: &Path, path: &[u8]) -> io::Result<Place> {
+    open_with(root, path, path.ends_with(b"/") || path.ends_with(b"/."))
 }
 
 /// The same, through a final link.
-pub fn open_followed(root: &Path, path: &str) -> io::Result<Place> {
+pub fn open_followed(root: &Path, path: &[u8]) -> io::Result<Place> {
     open_with(root, path, true)
 }
 
-fn open_with(root: &Path, path: &str, follow: bool) -> io::Result<Place> {
+fn open_with(root: &Path, path: &[u8], follow: bool) -> io::Result<Place> {
     let folder = File::open(root)?;
-    let relative = match path.trim_start_matches('/') {
-        "" => ".",
+    let slashes = path.iter().take_while(|byte| **byte == b'/').count();
+    let relative = match &path[slashes..] {
+        b"" => b".",
         relative => relative,
     };
     let no_follow = if follow {
@@ -56,7 +57,7 @@ fn open_with(root: &Path, path: &str, follow: bool) -> io::Result<Place> {
         true => PathBuf::from(readlinkat(&handle, "")?),
         false => PathBuf::new(),
     };
-    let name = Path::new(path)
+    let name = Path::new(OsStr::from_bytes(path))
         .file_name()
         .map_or_else(|| OsString::from("/"), OsString::from);
     Ok(Place {
@@ -135,7 +136,7 @@ mod tests {
         symlink("/", root.join("top")).unwrap();
         symlink("../secret", root.join("escape")).unwrap();
 
-        let read = |path: &str| fs::read_to_string(open_followed(&root, path)?.path());
+        let read = |path: &str| fs::read_to_string(open_followed(&root, path.as_bytes())?.path());
         for path in [
             "/absolute",
             "etc/relative",
@@ -151,10 +152,10 @@ mod tests {
                 "{path}"
             );
         }
-        let link = open(&root, "/absolute").unwrap();
+        let link = open(&root, b"/absolute").unwrap();
         assert_eq!(link.link_target, Path::new("/etc/passwd"));
         assert_eq!(go_mode(&link.meta) >> 27, 1);
-        assert_eq!(go_mode(&open(&root, "/etc").unwrap().meta) >> 31, 1);
+        assert_eq!(go_mode(&open(&root, b"/etc").unwrap().meta) >> 31, 1);
         fs::remove_dir_all(base).unwrap();
     }
 }
