@@ -52,7 +52,7 @@ pub async fn remove(
             .change_state(entry, false, |state| state.stopped_by_hand = true);
         lifecycle::send_signal(daemon, &container, signal::KILL).await?;
         let ended = lifecycle::wait_until_ended(entry);
-        if tokio::time::timeout(std::time::Duration::from_secs(10), ended)
+        if tokio::time::timeout(lifecycle::KILL_PATIENCE, ended)
             .await
             .is_err()
         {
