@@ -11,6 +11,7 @@ mod doctor;
 mod engine;
 mod guest;
 mod image;
+mod layers;
 mod login;
 mod logs;
 mod machine;

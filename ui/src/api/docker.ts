@@ -166,6 +166,11 @@ export interface NetworkRow {
   Containers?: Record<string, { Name: string; IPv4Address: string }> | null;
 }
 
+export interface EngineVersion {
+  Version: string;
+  Components?: { Name: string; Version: string }[];
+}
+
 export type FileKind = 'folder' | 'file' | 'link' | 'device' | 'pipe' | 'socket';
 
 export interface FileEntry {
@@ -209,6 +214,10 @@ export class Docker {
 
   #ask<T>(method: Method, path: string, query: Query = {}, ask: Ask = {}): Promise<T> {
     return this.backend.request<T>(method, `/docker${path}${encode(query)}`, ask);
+  }
+
+  version(): Promise<EngineVersion> {
+    return this.#ask('GET', '/version');
   }
 
   // An engine that sends null for an empty list is no reason to break.
