@@ -11,6 +11,7 @@ let page: Page;
 let wrong: string[];
 let registry: string;
 let dead: string;
+let closed: string;
 
 const row = (name: string) => page.getByRole('row').filter({ has: page.getByRole('link', { name, exact: true }) });
 /** A row of a folder, by the whole name. */
@@ -20,8 +21,9 @@ const dialog = () => page.getByRole('dialog');
 
 beforeAll(async () => {
   registry = await longshore.registry();
+  closed = await longshore.registry(true);
   dead = await longshore.deadRegistry();
-  await longshore.longshore('settings', 'set', 'cpus=2', 'memory=1g', 'disk=8g', 'docker_context=false', `insecure_registries=${registry},${dead}`);
+  await longshore.longshore('settings', 'set', 'cpus=2', 'memory=1g', 'disk=8g', 'docker_context=false', `insecure_registries=${registry},${closed},${dead}`);
   browser = await launch();
 });
 
@@ -118,6 +120,53 @@ describe('images', () => {
     await article.getByRole('button', { name: 'Try again' }).waitFor();
     expect(await article.innerText()).toMatch(/not found|unknown|denied|does not exist/i);
     await article.getByRole('button', { name: 'Dismiss' }).click();
+  });
+
+  it('are pushed and pulled with the sign-in of the docker command, which no page sees', async () => {
+    const name = `${closed}/mine/box:1`;
+    await longshore.docker('tag', 'busybox', name);
+    const push = async () => {
+      await row(`${closed}/mine/box`).getByRole('button', { name: /More actions/ }).click();
+      await page.getByRole('menuitem', { name: 'Push…' }).click();
+      expect(await dialog().innerText()).toContain(closed);
+      await dialog().getByRole('button', { name: 'Push' }).click();
+    };
+    const article = page.getByRole('article', { name: `Push of ${name}` });
+    await push();
+    await article.getByRole('button', { name: 'Try again' }).waitFor();
+    expect(await article.innerText()).toMatch(/unauthorized|authentication|denied|credentials/i);
+    longshore.signIn(closed);
+    await article.getByRole('button', { name: 'Try again' }).click();
+    await article.getByText('Pushed', { exact: true }).waitFor();
+    await article.getByRole('button', { name: 'Dismiss' }).click();
+    await longshore.docker('rmi', name);
+    await row(`${closed}/mine/box`).waitFor({ state: 'detached' });
+    await page.getByRole('button', { name: 'Pull', exact: true }).click();
+    await dialog().getByLabel('Image').fill(name);
+    await page.keyboard.press('Enter');
+    const pull = page.getByRole('article', { name: `Pull of ${name}` });
+    await pull.getByText('Pulled', { exact: true }).waitFor();
+    await pull.getByRole('button', { name: 'Dismiss' }).click();
+    await longshore.docker('rmi', name);
+    expect(await page.content()).not.toContain('secret');
+  });
+
+  it('are saved as a file, and loaded from one', async () => {
+    await longshore.docker('tag', 'busybox', 'travels:1');
+    await row('travels').getByRole('button', { name: /More actions/ }).click();
+    const [download] = await Promise.all([page.waitForEvent('download'), page.getByRole('menuitem', { name: 'Save as tar' }).click()]);
+    expect(download.suggestedFilename()).toBe('travels_1.tar');
+    const file = await download.path();
+    await longshore.docker('rmi', 'travels:1');
+    await row('travels').waitFor({ state: 'detached' });
+    const chooser = page.locator('input[type=file]');
+    await chooser.setInputFiles(file);
+    await page.getByText(/Loaded image: travels:1/).waitFor();
+    await row('travels').waitFor();
+    await longshore.docker('rmi', 'travels:1');
+    await chooser.setInputFiles([{ name: 'broken.tar', mimeType: '', buffer: Buffer.from('this is no archive') }]);
+    await page.getByText(/broken\.tar could not be loaded: /).waitFor();
+    await accessible(page);
   });
 
   it('are cleaned up, those that nobody uses', async () => {

@@ -5,6 +5,7 @@
 mod accept;
 pub mod api;
 mod channel;
+mod credentials;
 mod daemon_json;
 pub mod docker_proxy;
 mod doctor;

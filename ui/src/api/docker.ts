@@ -1,5 +1,5 @@
 // The parts of the Docker Engine API that the views use. All of it comes from the guest and may hold anything.
-import type { Ask, Backend, Method, Upload } from './backend';
+import { type Ask, type Backend, Failure, type Method, ofJson, type Upload } from './backend';
 import { jsonLines } from './stream';
 
 export interface Port {
@@ -277,7 +277,12 @@ export class Docker {
 
   /** Unpacks a tar archive in a folder of a container. */
   async unpack(id: string, path: string, tar: Blob, upload: Omit<Upload, 'body' | 'contentType'>): Promise<void> {
-    await this.backend.upload('PUT', `/docker/containers/${id}/archive${encode({ path })}`, { ...upload, body: tar, contentType: 'application/x-tar' });
+    const to = `/docker/containers/${id}/archive${encode({ path })}`;
+    const contentType = 'application/x-tar';
+    // An engine that refuses does so before it has read everything, and then its words may be lost on the way: it is asked with an
+    // archive of nothing first.
+    await this.backend.upload('PUT', to, { body: new Blob([new Uint8Array(1024)]), contentType, signal: upload.signal });
+    await this.backend.upload('PUT', to, { ...upload, body: tar, contentType });
   }
 
   async createExec(id: string, command: string[], env: string[] = [], user?: string): Promise<string> {
@@ -325,6 +330,29 @@ export class Docker {
   async pull(reference: { image: string; tag: string }, signal: AbortSignal): Promise<AsyncGenerator<PullProgress>> {
     const query = encode({ fromImage: reference.image, tag: reference.tag });
     return jsonLines<PullProgress>((await this.backend.stream('POST', `/docker/images/create${query}`, { signal })).chunks);
+  }
+
+  /** The user's sign-in is added on the way: no page sees it. */
+  async push(reference: { image: string; tag: string }, signal: AbortSignal): Promise<AsyncGenerator<PullProgress>> {
+    const path = reference.image.split('/').map(encodeURIComponent).join('/');
+    const query = encode({ tag: reference.tag });
+    return jsonLines<PullProgress>((await this.backend.stream('POST', `/docker/images/${path}/push${query}`, { signal })).chunks);
+  }
+
+  saveImage(reference: string, name: string): Promise<string | undefined> {
+    return this.backend.download(`/docker/images/${encodeURIComponent(reference)}/get`, name);
+  }
+
+  /** Loads images from a tar archive; gives what the engine says of it, a line for each. Throws a Failure. */
+  async loadImages(tar: Blob, upload: Omit<Upload, 'body' | 'contentType'>): Promise<string[]> {
+    const answer = await this.backend.upload('POST', '/docker/images/load?quiet=true', { ...upload, body: tar, contentType: 'application/x-tar' });
+    const said: string[] = [];
+    for (const line of answer.split('\n').filter((line) => line.trim())) {
+      const told = ofJson<{ stream?: string; error?: string }>('/images/load', line);
+      if (told.error) throw new Failure('conflict', told.error);
+      if (told.stream?.trim()) said.push(told.stream.trim());
+    }
+    return said;
   }
 
   async volumes(): Promise<VolumeRow[]> {
