@@ -535,7 +535,7 @@ describe('layers', () => {
       expect(await pid(name)).toBeGreaterThan(1);
       expect(await card(name).innerText()).toMatch(/memory\s*[\d.]+ MB/);
     }
-    expect(await card('Daemon').innerText()).toMatch(/\d+\.\d+\.\d+/);
+    await card('Daemon').getByText(/\d+\.\d+\.\d+/).waitFor();
     expect(await longshore.longshore('shell', 'cat', `/proc/${await pid('Shim of talker')}/comm`)).toMatch(/shim/);
     await card('Daemon').getByText('%').waitFor();
     await accessible(page);
