@@ -587,6 +587,45 @@ describe('layers', () => {
   });
 });
 
+describe('a volume', () => {
+  const importer = () => page.locator('input[type=file]');
+  const open = (name: string) => page.getByRole('row').filter({ hasText: name }).getByRole('link', { name, exact: true }).click();
+
+  it('is browsed, exported, and imported into another', async () => {
+    await longshore.docker('volume', 'create', 'from');
+    await longshore.docker('volume', 'create', 'to');
+    await longshore.docker('run', '--rm', '-v', 'from:/v', 'busybox', 'sh', '-c', 'mkdir /v/inner; echo deep > /v/inner/text; echo top > /v/text; chown 7:8 /v/text');
+    await go('volumes');
+    await open('from');
+    await file('inner').getByText('inner', { exact: true }).click();
+    await file('text').getByText('text', { exact: true }).click();
+    await page.getByText('deep', { exact: true }).waitFor();
+    await page.keyboard.press('Escape');
+    await accessible(page);
+    await picture(page, 'volume');
+    const [download] = await Promise.all([page.waitForEvent('download'), page.getByRole('button', { name: 'Export' }).click()]);
+    expect(download.suggestedFilename()).toBe('from.tar');
+    const tar = readFileSync(await download.path());
+    await go('volumes');
+    await open('to');
+    await page.getByRole('heading', { name: 'This folder is empty' }).waitFor();
+    await importer().setInputFiles([{ name: 'from.tar', mimeType: '', buffer: tar }]);
+    expect(await dialog().innerText()).toContain('to');
+    await dialog().getByRole('button', { name: 'Import' }).click();
+    await file('inner').waitFor();
+    expect(await longshore.docker('run', '--rm', '-v', 'to:/v', 'busybox', 'sh', '-c', 'cat /v/inner/text /v/text; stat -c %u:%g /v/text')).toBe('deep\ntop\n7:8');
+    await importer().setInputFiles([{ name: 'bad.tar', mimeType: '', buffer: Buffer.alloc(4096, 'x') }]);
+    await dialog().getByRole('button', { name: 'Import' }).click();
+    await page.getByText(/bad\.tar could not be imported: /).waitFor();
+    // No list shows what looked into the volumes, and nothing of it is left.
+    await go('containers');
+    await row('talker').waitFor();
+    const removed = (name: string) => longshore.docker('volume', 'rm', name).then(() => 'removed', (error: Error) => error.message);
+    for (const name of ['from', 'to']) await expect.poll(() => removed(name), { timeout: 10_000 }).toBe('removed');
+    expect(await longshore.docker('ps', '-aq', '--filter', 'label=dev.longshore.helper')).toBe('');
+  });
+});
+
 describe('the engine', () => {
   it('is examined', async () => {
     await go('doctor');

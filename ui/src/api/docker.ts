@@ -226,6 +226,11 @@ export class Docker {
     return (await this.#ask<ContainerRow[] | null>('GET', '/containers/json', { all: 'true', filters })) ?? [];
   }
 
+  /** The containers with a label. */
+  async labelled(label: string): Promise<ContainerRow[]> {
+    return (await this.#ask<ContainerRow[] | null>('GET', '/containers/json', { all: 'true', filters: JSON.stringify({ label: [label] }) })) ?? [];
+  }
+
   container(id: string): Promise<ContainerDetails> {
     return this.#ask('GET', `/containers/${id}/json`);
   }
@@ -273,6 +278,11 @@ export class Docker {
   /** A file as it is, a folder as tar. */
   download(id: string, address: string, name: string): Promise<string | undefined> {
     return this.backend.download(contentPath(id, address), name);
+  }
+
+  /** A path of a container as tar, as `docker cp` has it: `/data/.` for what is in the folder. */
+  downloadArchive(id: string, path: string, name: string): Promise<string | undefined> {
+    return this.backend.download(`/docker/containers/${id}/archive${encode({ path })}`, name);
   }
 
   /** Unpacks a tar archive in a folder of a container. */
