@@ -1,6 +1,6 @@
 // A Longshore of its own for a test: programs, home, docker command, registry.
 import { type ChildProcess, execFile, spawn } from 'node:child_process';
-import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer, type Server } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
@@ -13,7 +13,9 @@ const target = resolve(root, process.env['CARGO_TARGET_DIR'] ?? 'target');
 export class Longshore {
   readonly folder = mkdtempSync(join(tmpdir(), 'longshore-ui-'));
   readonly home = join(this.folder, 'home');
-  #registry: ChildProcess | undefined;
+  /** A folder of the path. */
+  readonly tools = join(this.folder, 'tools');
+  #registries: ChildProcess[] = [];
   #dead: Server | undefined;
 
   readonly env: NodeJS.ProcessEnv;
@@ -21,9 +23,11 @@ export class Longshore {
   constructor() {
     const user = join(this.folder, 'user');
     mkdirSync(user);
+    mkdirSync(this.tools);
     this.env = {
       ...process.env,
       HOME: user,
+      PATH: `${this.tools}:${process.env['PATH']}`,
       LONGSHORE_HOME: this.home,
       LONGSHORE_UI: resolve(import.meta.dirname, '../dist'),
       DOCKER_HOST: `unix://${this.home}/docker.sock`,
@@ -52,15 +56,30 @@ export class Longshore {
     await this.docker('load', '-q', '-i', file);
   }
 
-  /** A registry on this machine's loopback; its name as the VM sees it. */
-  async registry(): Promise<string> {
+  /** A registry on this machine's loopback; its name as the VM sees it. A closed one wants `me` with the password `secret`. */
+  async registry(closed = false): Promise<string> {
     const port = await freePort();
-    const config = join(this.folder, 'registry.yml');
-    const lines = ['version: 0.1', 'storage:', '  filesystem:', `    rootdirectory: ${join(this.folder, 'registry')}`, 'http:', `  addr: 127.0.0.1:${port}`];
+    const place = join(this.folder, `registry-${port}`);
+    const config = `${place}.yml`;
+    const lines = ['version: 0.1', 'storage:', '  filesystem:', `    rootdirectory: ${place}`, 'http:', `  addr: 127.0.0.1:${port}`];
+    if (closed) {
+      writeFileSync(`${place}.users`, 'me:$2y$05$abcdefghijklmnopqrstuuOQiyCxlgf/oeuTqixKmWdcYUh4Hjl0a\n');
+      lines.push('auth:', '  htpasswd:', '    realm: test', `    path: ${place}.users`);
+    }
     writeFileSync(config, `${lines.join('\n')}\n`);
-    this.#registry = spawn('docker-registry', ['serve', config], { stdio: 'ignore' });
+    this.#registries.push(spawn('docker-registry', ['serve', config], { stdio: 'ignore' }));
     // QEMU's user network has the host's loopback at this address.
     return `10.0.2.2:${port}`;
+  }
+
+  /** Signs in to a registry, as `docker login` does with a credential helper: the secret is in the helper alone. */
+  signIn(registry: string) {
+    const helper = join(this.tools, 'docker-credential-test');
+    writeFileSync(helper, `#!/bin/sh\nread server\n[ "$1 $server" = "get ${registry}" ] || { echo "credentials not found in native keychain"; exit 1; }\necho '{"ServerURL":"${registry}","Username":"me","Secret":"secret"}'\n`);
+    chmodSync(helper, 0o755);
+    const folder = join(this.folder, 'user', '.docker');
+    mkdirSync(folder, { recursive: true });
+    writeFileSync(join(folder, 'config.json'), JSON.stringify({ auths: { [registry]: {} }, credHelpers: { [registry]: 'test' } }));
   }
 
   /** A registry that takes requests and never answers; its name as the VM sees it. */
@@ -72,7 +91,7 @@ export class Longshore {
 
   async end() {
     this.#dead?.close();
-    this.#registry?.kill();
+    for (const registry of this.#registries) registry.kill();
     await this.longshore('stop').catch(() => {});
     const pid = JSON.parse(await this.longshore('status', '--json').catch((e: { stdout?: string }) => e.stdout ?? '{}')) as { host_pid?: number };
     if (pid.host_pid) process.kill(pid.host_pid, 'SIGTERM');

@@ -11,6 +11,7 @@ let page: Page;
 let wrong: string[];
 let registry: string;
 let dead: string;
+let closed: string;
 
 const row = (name: string) => page.getByRole('row').filter({ has: page.getByRole('link', { name, exact: true }) });
 /** A row of a folder, by the whole name. */
@@ -20,8 +21,9 @@ const dialog = () => page.getByRole('dialog');
 
 beforeAll(async () => {
   registry = await longshore.registry();
+  closed = await longshore.registry(true);
   dead = await longshore.deadRegistry();
-  await longshore.longshore('settings', 'set', 'cpus=2', 'memory=1g', 'disk=8g', 'docker_context=false', `insecure_registries=${registry},${dead}`);
+  await longshore.longshore('settings', 'set', 'cpus=2', 'memory=1g', 'disk=8g', 'docker_context=false', `insecure_registries=${registry},${closed},${dead}`);
   browser = await launch();
 });
 
@@ -118,6 +120,53 @@ describe('images', () => {
     await article.getByRole('button', { name: 'Try again' }).waitFor();
     expect(await article.innerText()).toMatch(/not found|unknown|denied|does not exist/i);
     await article.getByRole('button', { name: 'Dismiss' }).click();
+  });
+
+  it('are pushed and pulled with the sign-in of the docker command, which no page sees', async () => {
+    const name = `${closed}/mine/box:1`;
+    await longshore.docker('tag', 'busybox', name);
+    const push = async () => {
+      await row(`${closed}/mine/box`).getByRole('button', { name: /More actions/ }).click();
+      await page.getByRole('menuitem', { name: 'Push…' }).click();
+      expect(await dialog().innerText()).toContain(closed);
+      await dialog().getByRole('button', { name: 'Push' }).click();
+    };
+    const article = page.getByRole('article', { name: `Push of ${name}` });
+    await push();
+    await article.getByRole('button', { name: 'Try again' }).waitFor();
+    expect(await article.innerText()).toMatch(/unauthorized|authentication|denied|credentials/i);
+    longshore.signIn(closed);
+    await article.getByRole('button', { name: 'Try again' }).click();
+    await article.getByText('Pushed', { exact: true }).waitFor();
+    await article.getByRole('button', { name: 'Dismiss' }).click();
+    await longshore.docker('rmi', name);
+    await row(`${closed}/mine/box`).waitFor({ state: 'detached' });
+    await page.getByRole('button', { name: 'Pull', exact: true }).click();
+    await dialog().getByLabel('Image').fill(name);
+    await page.keyboard.press('Enter');
+    const pull = page.getByRole('article', { name: `Pull of ${name}` });
+    await pull.getByText('Pulled', { exact: true }).waitFor();
+    await pull.getByRole('button', { name: 'Dismiss' }).click();
+    await longshore.docker('rmi', name);
+    expect(await page.content()).not.toContain('secret');
+  });
+
+  it('are saved as a file, and loaded from one', async () => {
+    await longshore.docker('tag', 'busybox', 'travels:1');
+    await row('travels').getByRole('button', { name: /More actions/ }).click();
+    const [download] = await Promise.all([page.waitForEvent('download'), page.getByRole('menuitem', { name: 'Save as tar' }).click()]);
+    expect(download.suggestedFilename()).toBe('travels_1.tar');
+    const file = await download.path();
+    await longshore.docker('rmi', 'travels:1');
+    await row('travels').waitFor({ state: 'detached' });
+    const chooser = page.locator('input[type=file]');
+    await chooser.setInputFiles(file);
+    await page.getByText(/Loaded image: travels:1/).waitFor();
+    await row('travels').waitFor();
+    await longshore.docker('rmi', 'travels:1');
+    await chooser.setInputFiles([{ name: 'broken.tar', mimeType: '', buffer: Buffer.from('this is no archive') }]);
+    await page.getByText(/broken\.tar could not be loaded: /).waitFor();
+    await accessible(page);
   });
 
   it('are cleaned up, those that nobody uses', async () => {
@@ -472,6 +521,108 @@ describe('volumes and networks', () => {
     await page.getByRole('button', { name: 'Delete back-end' }).click();
     await dialog().getByRole('button', { name: 'Delete' }).click();
     await network.waitFor({ state: 'detached' });
+  });
+});
+
+describe('layers', () => {
+  const card = (name: string) => page.getByRole('region', { name, exact: true });
+  const pid = async (name: string) => Number(/pid\s*(\d+)/.exec(await card(name).innerText())?.[1]);
+
+  it('show the chain down to the processes of a container', async () => {
+    await go('layers');
+    await card('Shim of talker').getByText('sh', { exact: true }).first().waitFor();
+    for (const name of ['Daemon', 'Supervisor', 'Shim of talker']) {
+      expect(await pid(name)).toBeGreaterThan(1);
+      expect(await card(name).innerText()).toMatch(/memory\s*[\d.]+ MB/);
+    }
+    await card('Daemon').getByText(/\d+\.\d+\.\d+/).waitFor();
+    expect(await longshore.longshore('shell', 'cat', `/proc/${await pid('Shim of talker')}/comm`)).toMatch(/shim/);
+    await card('Daemon').getByText('%').waitFor();
+    await accessible(page);
+  });
+
+  it('show what the last requests did in each of them', async () => {
+    await longshore.docker('run', '--rm', 'busybox', 'true');
+    await page.getByLabel('Only what changes something').check();
+    const request = page.getByRole('row').filter({ hasText: /\/containers\/[0-9a-f]{64}\/start/ }).first();
+    await request.waitFor();
+    await request.focus();
+    await page.keyboard.press('Enter');
+    const shares = page.getByLabel('Time in each layer');
+    for (const layer of ['daemon', 'supervisor', 'shim']) await shares.getByText(layer, { exact: true }).waitFor();
+    expect(await page.getByRole('region', { name: 'Waterfall' }).getByRole('listitem').count()).toBeGreaterThan(3);
+    await accessible(page);
+    await picture(page, 'layers');
+  });
+
+  it('are looked at every two seconds at most, and never from elsewhere', async () => {
+    let asked = 0;
+    page.on('request', (request) => (asked += Number(request.url().endsWith('/api/v1/layers'))));
+    await page.waitForTimeout(6500);
+    expect(asked).toBeGreaterThan(0);
+    expect(asked).toBeLessThanOrEqual(4);
+    await go('networks');
+    await page.waitForTimeout(300);
+    asked = 0;
+    await page.waitForTimeout(4000);
+    expect(asked).toBe(0);
+  });
+
+  it('are killed, come back, and containers live on', async () => {
+    await go('layers');
+    const state = () => longshore.docker('inspect', '-f', '{{.State.Pid}} {{.State.StartedAt}}', 'talker');
+    const before = await state();
+    for (const name of ['Daemon', 'Supervisor']) {
+      await card(name).getByText('pid').waitFor();
+      const old = await pid(name);
+      const shim = await pid('Shim of talker');
+      await card(name).getByRole('button', { name: 'Kill' }).click();
+      expect(await dialog().innerText()).toMatch(/live on|lives on/);
+      await dialog().getByRole('button', { name: 'Kill' }).click();
+      await expect.poll(() => pid(name), { timeout: 20_000 }).toSatisfy((now: number) => now > 1 && now !== old);
+      await card(name).getByText(/^started \d+ times/).waitFor();
+      expect(await pid('Shim of talker')).toBe(shim);
+    }
+    await expect.poll(() => state().catch(() => ''), { timeout: 20_000 }).toBe(before);
+  });
+});
+
+describe('a volume', () => {
+  const importer = () => page.locator('input[type=file]');
+  const open = (name: string) => page.getByRole('row').filter({ hasText: name }).getByRole('link', { name, exact: true }).click();
+
+  it('is browsed, exported, and imported into another', async () => {
+    await longshore.docker('volume', 'create', 'from');
+    await longshore.docker('volume', 'create', 'to');
+    await longshore.docker('run', '--rm', '-v', 'from:/v', 'busybox', 'sh', '-c', 'mkdir /v/inner; echo deep > /v/inner/text; echo top > /v/text; chown 7:8 /v/text');
+    await go('volumes');
+    await open('from');
+    await file('inner').getByText('inner', { exact: true }).click();
+    await file('text').getByText('text', { exact: true }).click();
+    await page.getByText('deep', { exact: true }).waitFor();
+    await page.keyboard.press('Escape');
+    await accessible(page);
+    await picture(page, 'volume');
+    const [download] = await Promise.all([page.waitForEvent('download'), page.getByRole('button', { name: 'Export' }).click()]);
+    expect(download.suggestedFilename()).toBe('from.tar');
+    const tar = readFileSync(await download.path());
+    await go('volumes');
+    await open('to');
+    await page.getByRole('heading', { name: 'This folder is empty' }).waitFor();
+    await importer().setInputFiles([{ name: 'from.tar', mimeType: '', buffer: tar }]);
+    expect(await dialog().innerText()).toContain('to');
+    await dialog().getByRole('button', { name: 'Import' }).click();
+    await file('inner').waitFor();
+    expect(await longshore.docker('run', '--rm', '-v', 'to:/v', 'busybox', 'sh', '-c', 'cat /v/inner/text /v/text; stat -c %u:%g /v/text')).toBe('deep\ntop\n7:8');
+    await importer().setInputFiles([{ name: 'bad.tar', mimeType: '', buffer: Buffer.alloc(4096, 'x') }]);
+    await dialog().getByRole('button', { name: 'Import' }).click();
+    await page.getByText(/bad\.tar could not be imported: /).waitFor();
+    // No list shows what looked into the volumes, and nothing of it is left.
+    await go('containers');
+    await row('talker').waitFor();
+    const removed = (name: string) => longshore.docker('volume', 'rm', name).then(() => 'removed', (error: Error) => error.message);
+    for (const name of ['from', 'to']) await expect.poll(() => removed(name), { timeout: 10_000 }).toBe('removed');
+    expect(await longshore.docker('ps', '-aq', '--filter', 'label=dev.longshore.helper')).toBe('');
   });
 });
 

@@ -279,3 +279,65 @@ pub enum TerminalKind {
     Exec,
     Attach,
 }
+
+/// `GET /v1/layers`: who runs in the guest, and who has started whom.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+pub struct Layers {
+    /// Of the guest.
+    pub uptime_ms: u64,
+    pub services: Vec<LayerService>,
+    pub processes: Vec<ChainProcess>,
+    /// How many more there are.
+    pub left_out: u32,
+}
+
+/// A process that the guest's init keeps running.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+pub struct LayerService {
+    pub name: String,
+    /// How often it was started since boot.
+    pub starts: u32,
+    /// How it ended last (`exit 1`, `signal 9`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, ts(optional))]
+    pub last_exit: Option<String>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+pub struct ChainProcess {
+    pub pid: u32,
+    pub parent: u32,
+    /// `init`, a service's name, `shim`, or `container` for what a shim has started.
+    pub layer: String,
+    pub name: String,
+    /// The container that a shim is for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, ts(optional))]
+    pub subject: Option<String>,
+    pub rss_kib: u64,
+    pub cpu_ms: u64,
+    pub uptime_ms: u64,
+}
+
+/// A finished span: an element of `GET /v1/requests`, a line of `GET /v1/trace/ID`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+pub struct TraceSpan {
+    pub trace_id: String,
+    pub span_id: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, ts(optional))]
+    pub parent_id: Option<String>,
+    /// The process that wrote it.
+    pub service: String,
+    pub name: String,
+    /// Microseconds since 1970.
+    pub start_us: u64,
+    pub duration_us: u64,
+    #[serde(default)]
+    #[cfg_attr(test, ts(type = "Record<string, unknown>"))]
+    pub fields: serde_json::Map<String, serde_json::Value>,
+}

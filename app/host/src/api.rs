@@ -18,7 +18,6 @@ use longshore_host_api::types::{
 };
 use longshore_host_api::{ApiError, ErrorCode};
 use longshore_local_socket::Listener;
-use longshore_protocol::control::{Reply, Request as GuestRequest};
 use longshore_protocol::logs::LogSource as GuestSource;
 use longshore_protocol::ports;
 use serde::Serialize;
@@ -28,7 +27,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::operation::Operation;
 use crate::service::{self, Service};
-use crate::{channel, doctor, guest, logs, splice, web};
+use crate::{channel, doctor, layers, logs, splice, web};
 
 pub type Body = BoxBody<Bytes, io::Error>;
 
@@ -43,7 +42,6 @@ pub enum Caller {
 
 /// The largest request of this API.
 const MAX_REQUEST: usize = 1 << 20;
-const TRACE_PATIENCE: std::time::Duration = std::time::Duration::from_secs(20);
 
 /// Serves the API until told to end.
 pub async fn serve(mut listener: Listener, service: Arc<Service>, end: CancellationToken) {
@@ -135,7 +133,12 @@ pub async fn route(
                 .is_some_and(|q| q.split('&').any(|p| p == "follow=true"));
             log(source, follow, service).await
         }
-        (&Method::GET, ["v1", "trace", id]) => trace(id, service).await,
+        (&Method::GET, ["v1", "trace", id]) => layers::trace(id, service).await,
+        (&Method::GET, ["v1", "requests"]) => json(&layers::requests(service).await?),
+        (&Method::GET, ["v1", "layers"]) => json(&layers::layers(service).await?),
+        (&Method::POST, ["v1", "services", name, "kill"]) => {
+            json(&layers::kill(name, service).await?)
+        }
         (&Method::POST, ["v1", "ui"]) if caller == Caller::Local => json(&UiAddress {
             url: service.web().open(service)?,
         }),
@@ -215,30 +218,6 @@ async fn log(
         LogSource::Supervisor => guest(GuestSource::Supervisor).await,
         LogSource::Agent => guest(GuestSource::Agent).await,
     }
-}
-
-async fn trace(id: &str, service: &Service) -> Result<Response<Body>, ApiError> {
-    let request = GuestRequest::Trace {
-        trace_id: id.to_ascii_lowercase(),
-    };
-    let channel = service.home().channel_socket();
-    let reply = guest::ask(&channel, request, TRACE_PATIENCE)
-        .await
-        .map_err(|e| {
-            ApiError::conflict(format!("cannot ask the guest for the trace: {e}"))
-                .with_hint("is the VM running? Look at: longshore status")
-        })?;
-    let Reply::Spans(spans) = reply else {
-        return Err(ApiError::internal(
-            guest::GuestError::Unexpected.to_string(),
-        ));
-    };
-    let mut text = Vec::new();
-    for span in spans {
-        serde_json::to_writer(&mut text, &span).map_err(|e| ApiError::internal(e.to_string()))?;
-        text.push(b'\n');
-    }
-    Ok(Response::new(whole(text)))
 }
 
 /// The bytes after the upgrade are the agent's shell frames.

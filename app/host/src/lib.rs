@@ -5,12 +5,14 @@
 mod accept;
 pub mod api;
 mod channel;
+mod credentials;
 mod daemon_json;
 pub mod docker_proxy;
 mod doctor;
 mod engine;
 mod guest;
 mod image;
+mod layers;
 mod login;
 mod logs;
 mod machine;

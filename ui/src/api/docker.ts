@@ -1,5 +1,5 @@
 // The parts of the Docker Engine API that the views use. All of it comes from the guest and may hold anything.
-import type { Ask, Backend, Method, Upload } from './backend';
+import { type Ask, type Backend, Failure, type Method, ofJson, type Upload } from './backend';
 import { jsonLines } from './stream';
 
 export interface Port {
@@ -166,6 +166,11 @@ export interface NetworkRow {
   Containers?: Record<string, { Name: string; IPv4Address: string }> | null;
 }
 
+export interface EngineVersion {
+  Version: string;
+  Components?: { Name: string; Version: string }[];
+}
+
 export type FileKind = 'folder' | 'file' | 'link' | 'device' | 'pipe' | 'socket';
 
 export interface FileEntry {
@@ -211,10 +216,19 @@ export class Docker {
     return this.backend.request<T>(method, `/docker${path}${encode(query)}`, ask);
   }
 
+  version(): Promise<EngineVersion> {
+    return this.#ask('GET', '/version');
+  }
+
   // An engine that sends null for an empty list is no reason to break.
   async containers(ids?: string[]): Promise<ContainerRow[]> {
     const filters = ids ? JSON.stringify({ id: ids }) : undefined;
     return (await this.#ask<ContainerRow[] | null>('GET', '/containers/json', { all: 'true', filters })) ?? [];
+  }
+
+  /** The containers with a label. */
+  async labelled(label: string): Promise<ContainerRow[]> {
+    return (await this.#ask<ContainerRow[] | null>('GET', '/containers/json', { all: 'true', filters: JSON.stringify({ label: [label] }) })) ?? [];
   }
 
   container(id: string): Promise<ContainerDetails> {
@@ -266,9 +280,19 @@ export class Docker {
     return this.backend.download(contentPath(id, address), name);
   }
 
+  /** A path of a container as tar, as `docker cp` has it: `/data/.` for what is in the folder. */
+  downloadArchive(id: string, path: string, name: string): Promise<string | undefined> {
+    return this.backend.download(`/docker/containers/${id}/archive${encode({ path })}`, name);
+  }
+
   /** Unpacks a tar archive in a folder of a container. */
   async unpack(id: string, path: string, tar: Blob, upload: Omit<Upload, 'body' | 'contentType'>): Promise<void> {
-    await this.backend.upload('PUT', `/docker/containers/${id}/archive${encode({ path })}`, { ...upload, body: tar, contentType: 'application/x-tar' });
+    const to = `/docker/containers/${id}/archive${encode({ path })}`;
+    const contentType = 'application/x-tar';
+    // An engine that refuses does so before it has read everything, and then its words may be lost on the way: it is asked with an
+    // archive of nothing first.
+    await this.backend.upload('PUT', to, { body: new Blob([new Uint8Array(1024)]), contentType, signal: upload.signal });
+    await this.backend.upload('PUT', to, { ...upload, body: tar, contentType });
   }
 
   async createExec(id: string, command: string[], env: string[] = [], user?: string): Promise<string> {
@@ -316,6 +340,29 @@ export class Docker {
   async pull(reference: { image: string; tag: string }, signal: AbortSignal): Promise<AsyncGenerator<PullProgress>> {
     const query = encode({ fromImage: reference.image, tag: reference.tag });
     return jsonLines<PullProgress>((await this.backend.stream('POST', `/docker/images/create${query}`, { signal })).chunks);
+  }
+
+  /** The user's sign-in is added on the way: no page sees it. */
+  async push(reference: { image: string; tag: string }, signal: AbortSignal): Promise<AsyncGenerator<PullProgress>> {
+    const path = reference.image.split('/').map(encodeURIComponent).join('/');
+    const query = encode({ tag: reference.tag });
+    return jsonLines<PullProgress>((await this.backend.stream('POST', `/docker/images/${path}/push${query}`, { signal })).chunks);
+  }
+
+  saveImage(reference: string, name: string): Promise<string | undefined> {
+    return this.backend.download(`/docker/images/${encodeURIComponent(reference)}/get`, name);
+  }
+
+  /** Loads images from a tar archive; gives what the engine says of it, a line for each. Throws a Failure. */
+  async loadImages(tar: Blob, upload: Omit<Upload, 'body' | 'contentType'>): Promise<string[]> {
+    const answer = await this.backend.upload('POST', '/docker/images/load?quiet=true', { ...upload, body: tar, contentType: 'application/x-tar' });
+    const said: string[] = [];
+    for (const line of answer.split('\n').filter((line) => line.trim())) {
+      const told = ofJson<{ stream?: string; error?: string }>('/images/load', line);
+      if (told.error) throw new Failure('conflict', told.error);
+      if (told.stream?.trim()) said.push(told.stream.trim());
+    }
+    return said;
   }
 
   async volumes(): Promise<VolumeRow[]> {

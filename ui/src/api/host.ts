@@ -3,6 +3,7 @@ import type { Backend } from './backend';
 import { jsonLines } from './stream';
 import type {
   EngineState,
+  Layers,
   LogSource,
   MachineFacts,
   Progress,
@@ -11,6 +12,7 @@ import type {
   SettingsChanged,
   StartRequest,
   Status,
+  TraceSpan,
 } from './types';
 
 export class Host {
@@ -34,6 +36,27 @@ export class Host {
 
   doctor(signal?: AbortSignal): Promise<Report> {
     return this.backend.request('GET', '/api/v1/doctor', { signal });
+  }
+
+  layers(signal?: AbortSignal): Promise<Layers> {
+    return this.backend.request('GET', '/api/v1/layers', { signal });
+  }
+
+  /** The last requests to the engine, newest first. */
+  requests(signal?: AbortSignal): Promise<TraceSpan[]> {
+    return this.backend.request('GET', '/api/v1/requests', { signal });
+  }
+
+  /** What one of them did in every layer. */
+  async trace(id: string, signal: AbortSignal): Promise<TraceSpan[]> {
+    const spans: TraceSpan[] = [];
+    for await (const span of jsonLines<TraceSpan>((await this.backend.stream('GET', `/api/v1/trace/${id}`, { signal })).chunks)) spans.push(span);
+    return spans;
+  }
+
+  /** It is started again at once, and containers live on. */
+  killService(name: 'daemon' | 'supervisor'): Promise<void> {
+    return this.backend.request('POST', `/api/v1/services/${name}/kill`, { body: null });
   }
 
   async watch(signal: AbortSignal): Promise<AsyncGenerator<EngineState>> {

@@ -71,6 +71,46 @@ export type UploadRequest = { method: string, path: string, content_type: string
  */
 size: number, };
 
+export type Layers = { 
+/**
+ * Of the guest.
+ */
+uptime_ms: number, services: Array<LayerService>, processes: Array<ChainProcess>, 
+/**
+ * How many more there are.
+ */
+left_out: number, };
+
+export type LayerService = { name: string, 
+/**
+ * How often it was started since boot.
+ */
+starts: number, 
+/**
+ * How it ended last (`exit 1`, `signal 9`).
+ */
+last_exit?: string, };
+
+export type ChainProcess = { pid: number, parent: number, 
+/**
+ * `init`, a service's name, `shim`, or `container` for what a shim has started.
+ */
+layer: string, name: string, 
+/**
+ * The container that a shim is for.
+ */
+subject?: string, rss_kib: number, cpu_ms: number, uptime_ms: number, };
+
+export type TraceSpan = { trace_id: string, span_id: string, parent_id?: string, 
+/**
+ * The process that wrote it.
+ */
+service: string, name: string, 
+/**
+ * Microseconds since 1970.
+ */
+start_us: number, duration_us: number, fields: Record<string, unknown>, };
+
 export type Settings = { cpus: number, memory: string, disk: string, accelerator: string, channel: string, share_home: boolean, shares: Array<string>, publish_address: string, insecure_registries: Array<string>, docker_context: boolean, start_at_login: boolean, };
 
 export type ErrorCode = "invalid" | "not_found" | "conflict" | "forbidden" | "unavailable" | "start_failed" | "no_service" | "internal";

@@ -4,6 +4,7 @@ import { Failure } from '../api/backend';
 import type { ContainerRow } from '../api/docker';
 import { events } from '../shared/events.svelte';
 import { SvelteMap, SvelteSet } from 'svelte/reactivity';
+import { isHelper } from '../volumes/helper';
 import { nameOf } from './rows';
 
 const SETTLE = 80;
@@ -78,7 +79,8 @@ class Containers {
     return this.#seen.get(container) ?? 0;
   }
 
-  #set(list: ContainerRow[]) {
+  #set(told: ContainerRow[]) {
+    const list = told.filter((container) => !isHelper(container));
     const now = Date.now() / 1000;
     for (const container of list) if (!this.#seen.has(container)) this.#seen.set(container, now);
     this.all = list;

@@ -44,6 +44,12 @@ export function splitReference(reference: string): { repository: string; tag: st
   return { repository: reference, tag: '' };
 }
 
+/** Where a push goes: the registry that the name begins with. */
+export function registryOf(reference: string): string {
+  const [first = '', ...rest] = reference.split('/');
+  return rest.length && (/[.:]/.test(first) || first === 'localhost') ? first : 'Docker Hub';
+}
+
 /** What the engine wants for a pull: `NAME`, `NAME:TAG`, `NAME@sha256:…`. */
 export function pullTarget(reference: string): { image: string; tag: string } {
   const text = reference.trim();
@@ -60,6 +66,8 @@ export interface Layer {
   total: number;
 }
 
+export type Direction = 'pull' | 'push';
+
 export class Pull {
   layers = $state<Layer[]>([]);
   status = $state('Asking the registry');
@@ -67,11 +75,15 @@ export class Pull {
   state = $state<'running' | 'done' | 'failed' | 'cancelled'>('running');
   #controller = new AbortController();
 
-  constructor(readonly reference: string) {}
+  constructor(
+    readonly reference: string,
+    readonly direction: Direction = 'pull',
+  ) {}
 
   async run() {
     try {
-      for await (const progress of await docker.pull(pullTarget(this.reference), this.#controller.signal)) this.note(progress);
+      const ask = this.direction === 'pull' ? docker.pull.bind(docker) : docker.push.bind(docker);
+      for await (const progress of await ask(pullTarget(this.reference), this.#controller.signal)) this.note(progress);
       if (this.state === 'running') this.state = this.failure ? 'failed' : 'done';
     } catch (error) {
       if (isAbort(error)) return;
@@ -91,7 +103,7 @@ export class Pull {
       return;
     }
     const { id, status = '', progressDetail } = progress;
-    if (!id || status.startsWith('Pulling from')) {
+    if (!id || status.startsWith('Pulling from') || /: digest: /.test(status)) {
       this.status = status;
       return;
     }
@@ -102,13 +114,14 @@ export class Pull {
     }
     layer.status = status;
     if (progressDetail?.total) [layer.current, layer.total] = [progressDetail.current ?? 0, progressDetail.total];
-    else if (/complete|exists/i.test(status)) layer.current = layer.total = layer.total || 1;
+    else if (/complete|exists|^Pushed|^Mounted/i.test(status)) layer.current = layer.total = layer.total || 1;
   }
 
   /** From 0 to 1; undefined while no size is known. */
   get part(): number | undefined {
     const sized = this.layers.filter((l) => l.total > 0);
     if (sized.length === 0) return undefined;
+    if (this.direction === 'push') return this.layers.reduce((sum, l) => sum + (l.total ? l.current / l.total : 0), 0) / this.layers.length;
     // Downloading is half of a layer's way, unpacking the other.
     const parts = this.layers.map((l) => (l.total === 0 ? 0 : /complete$|exists/i.test(l.status) && !/Download/.test(l.status) ? 1 : (/Extract/i.test(l.status) ? 0.5 : 0) + (0.5 * l.current) / l.total));
     return parts.reduce((a, b) => a + b, 0) / parts.length;
@@ -118,8 +131,8 @@ export class Pull {
 class Pulls {
   list = $state<Pull[]>([]);
 
-  begin(reference: string): Pull {
-    this.list = [new Pull(reference.trim()), ...this.list.filter((p) => p.state === 'running' || p.state === 'failed')].slice(0, 8);
+  begin(reference: string, direction: Direction = 'pull'): Pull {
+    this.list = [new Pull(reference.trim(), direction), ...this.list.filter((p) => p.state === 'running' || p.state === 'failed')].slice(0, 8);
     const pull = this.list[0]!;
     void pull.run().then(() => {
       if (pull.state === 'done') void images.refresh();

@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import { Pull, pullTarget, splitReference, toLines } from './images.svelte';
+import { Pull, pullTarget, registryOf, splitReference, toLines } from './images.svelte';
 
 it.each([
   ['nginx', 'nginx', ''],
@@ -34,3 +34,17 @@ it('follows the layers of a pull', () => {
   pull.note({ error: 'no space' });
   expect(pull.failure).toBe('no space');
 });
+
+it('follows the layers of a push', () => {
+  const push = new Pull('x', 'push');
+  push.note({ status: 'The push refers to repository [x]' });
+  push.note({ id: 'aa', status: 'Pushing', progressDetail: { current: 50, total: 100 } });
+  push.note({ id: 'bb', status: 'Layer already exists' });
+  expect(push.part).toBeCloseTo(0.75);
+  push.note({ id: 'aa', status: 'Pushed' });
+  expect(push.part).toBe(1);
+});
+
+it.each([['nginx', 'Docker Hub'], ['team/box:1', 'Docker Hub'], ['ghcr.io/a/b', 'ghcr.io'], ['localhost:5000/x', 'localhost:5000']])('pushes %s to %s', (reference, registry) =>
+  expect(registryOf(reference)).toBe(registry),
+);

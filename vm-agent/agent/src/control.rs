@@ -2,7 +2,7 @@
 
 use crate::channel::Stream;
 use crate::setup::Agent;
-use crate::{clock, config, shares, stats, status, traces};
+use crate::{clock, config, layers, shares, stats, status, traces};
 use longshore_protocol::control::*;
 use longshore_protocol::line::{LineError, read_json, write_json};
 use longshore_protocol::{VERSION, check_version};
@@ -73,6 +73,9 @@ async fn answer(agent: &Agent, request: Request) -> Outcome {
             .map_err(Into::into),
         Request::Stats => Ok(Reply::Stats(stats::gather())),
         Request::Trace { trace_id } => Ok(Reply::Spans(traces::spans(&trace_id))),
+        Request::Requests { most } => Ok(Reply::Spans(traces::requests(most))),
+        Request::Layers => Ok(Reply::Layers(layers::gather())),
+        Request::KillService { service } => layers::kill_service(service).map(|()| Reply::Done),
     };
     match result {
         Ok(reply) => Outcome::Ok(reply),

@@ -12,6 +12,7 @@ mod control;
 mod dial;
 mod disk;
 mod edge;
+mod layers;
 mod local;
 mod logs;
 mod network;

@@ -45,6 +45,33 @@ pub enum Request {
         /// 32 lower-case hex digits.
         trace_id: String,
     },
+    /// The last requests that the daemon has answered, newest first: the first span of each, as [`Reply::Spans`].
+    Requests {
+        most: u32,
+    },
+    /// Answered by [`Reply::Layers`].
+    Layers,
+    /// Kills a service's process, which init starts again.
+    KillService {
+        service: KillableService,
+    },
+}
+
+/// The services that live apart from the containers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum KillableService {
+    Daemon,
+    Supervisor,
+}
+
+impl KillableService {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            KillableService::Daemon => "daemon",
+            KillableService::Supervisor => "supervisor",
+        }
+    }
 }
 
 /// One line from the guest.
@@ -71,6 +98,7 @@ pub enum Reply {
     Status(Status),
     Stats(Stats),
     Spans(Vec<Span>),
+    Layers(Layers),
     Done,
 }
 
@@ -158,6 +186,32 @@ pub struct ProcessStats {
     pub threads: u32,
     /// User and system time used.
     pub cpu_ms: u64,
+}
+
+/// Who runs in the guest, and who has started whom.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Layers {
+    pub uptime_ms: u64,
+    pub services: Vec<ServiceStatus>,
+    pub processes: Vec<LayerProcess>,
+    /// How many more there are.
+    pub left_out: u32,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LayerProcess {
+    pub pid: u32,
+    pub parent: u32,
+    /// `init`, a service's name, `shim`, or `container` for what a shim has started.
+    pub layer: String,
+    pub name: String,
+    /// What a shim was started for: its `-id`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subject: Option<String>,
+    pub rss_kib: u64,
+    /// User and system time used.
+    pub cpu_ms: u64,
+    pub uptime_ms: u64,
 }
 
 /// A finished span, as `longshore-trace` writes it.

@@ -13,6 +13,7 @@ use tokio::io::AsyncWriteExt;
 use tokio_util::sync::CancellationToken;
 
 use crate::api::Body;
+use crate::credentials;
 
 /// The head of an answer of the guest is never larger.
 const MAX_HEAD: usize = 64 * 1024;
@@ -21,13 +22,56 @@ const REQUEST_HEADERS: [HeaderName; 4] = [
     header::CONTENT_TYPE,
     header::CONTENT_LENGTH,
     header::ACCEPT,
-    HeaderName::from_static("x-registry-auth"),
+    REGISTRY_AUTH,
 ];
 const ANSWER_HEADERS: [HeaderName; 3] = [
     header::CONTENT_TYPE,
     header::CONTENT_LENGTH,
     HeaderName::from_static("x-docker-container-path-stat"),
 ];
+
+const REGISTRY_AUTH: HeaderName = HeaderName::from_static("x-registry-auth");
+
+/// Adds the user's sign-in to a pull or a push, as the docker command would; the page that asks never sees it.
+pub async fn sign(request: &mut Request<Body>) -> Result<(), ApiError> {
+    if request.headers().contains_key(REGISTRY_AUTH) || *request.method() != http::Method::POST {
+        return Ok(());
+    }
+    let Some(image) = image_of(request.uri()) else {
+        return Ok(());
+    };
+    if let Some(header) = credentials::header_for(&image).await? {
+        let value = HeaderValue::from_str(&header);
+        let mut value = value.map_err(|e| ApiError::internal(e.to_string()))?;
+        value.set_sensitive(true);
+        request.headers_mut().insert(REGISTRY_AUTH, value);
+    }
+    Ok(())
+}
+
+/// The image that a request pulls or pushes.
+fn image_of(uri: &http::Uri) -> Option<String> {
+    let path = uri.path();
+    let found = match path {
+        "/images/create" => {
+            let mut pairs = uri.query()?.split('&');
+            pairs.find_map(|pair| pair.strip_prefix("fromImage="))?
+        }
+        _ => path.strip_prefix("/images/")?.strip_suffix("/push")?,
+    };
+    decoded(found).filter(|name| !name.is_empty())
+}
+
+/// `%XX` as the byte that it is.
+fn decoded(text: &str) -> Option<String> {
+    let mut parts = text.split('%');
+    let mut bytes = parts.next()?.as_bytes().to_vec();
+    for part in parts {
+        bytes.push(u8::from_str_radix(part.get(..2)?, 16).ok()?);
+        bytes.extend_from_slice(&part.as_bytes()[2..]);
+    }
+    String::from_utf8(bytes).ok()
+}
 
 /// Carries one request. Both bodies stream; the guest's side is closed when the browser's goes.
 pub async fn forward(request: Request<Body>, socket: &Path) -> Result<Response<Body>, ApiError> {
@@ -155,4 +199,26 @@ fn pick(headers: &HeaderMap, names: &[HeaderName]) -> HeaderMap {
 /// Sends a close that half-closes the guest's side.
 pub async fn end_input(stream: &mut (impl tokio::io::AsyncWrite + Unpin)) {
     let _ = stream.shutdown().await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pulls_and_pushes_name_their_image() {
+        for (uri, image) in [
+            (
+                "/images/create?fromImage=a%3A5000%2Fb&tag=1",
+                Some("a:5000/b"),
+            ),
+            ("/images/a:5000/b/push?tag=1", Some("a:5000/b")),
+            ("/images/ghcr.io%2Fx/push", Some("ghcr.io/x")),
+            ("/images/create?fromSrc=-", None),
+            ("/images/x/tag?repo=y", None),
+            ("/containers/create", None),
+        ] {
+            assert_eq!(image_of(&uri.parse().unwrap()).as_deref(), image, "{uri}");
+        }
+    }
 }

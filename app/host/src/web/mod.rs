@@ -260,6 +260,7 @@ async fn forward(
         .parse()
         .map_err(|_| ApiError::invalid("the address is not understood"))?;
     if to_docker {
+        docker::sign(&mut request).await?;
         docker::forward(request, &service.home().docker_socket()).await
     } else {
         api::route(request, service, Caller::Browser).await
