@@ -4,6 +4,7 @@
 use std::{io, sync::Arc, time::Duration};
 
 use longshore_local_socket::{Listener, Stream as Client, hung_up, split};
+use longshore_protocol::ports::MAX_CHANNEL_CLIENTS;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     sync::Semaphore,
@@ -12,8 +13,6 @@ use tokio::{
 
 use crate::{Channel, ChannelError, Stream, hybrid};
 
-/// Clients at once; more wait in the listener's backlog.
-const MAX_CLIENTS: usize = 5000;
 /// A client that does not say which port it wants does not keep its place.
 const GREETING_LIMIT: Duration = Duration::from_secs(10);
 /// Bytes in flight for each direction of a stream.
@@ -21,7 +20,8 @@ const BUFFER: usize = 32 * 1024;
 
 /// Serves hybrid vsock for `channel` until the task is dropped.
 pub async fn serve(mut listener: Listener, channel: Arc<dyn Channel>) {
-    let places = Arc::new(Semaphore::new(MAX_CLIENTS));
+    // More wait in the listener's backlog.
+    let places = Arc::new(Semaphore::new(MAX_CHANNEL_CLIENTS));
     loop {
         let Ok(place) = places.clone().acquire_owned().await else {
             return;

@@ -2,10 +2,11 @@
 
 mod common;
 
+use bollard::query_parameters::KillContainerOptionsBuilder;
+use bollard::{API_DEFAULT_VERSION, Docker};
 use common::remains::{Remains, expect_nothing_left, peak, resident};
 use common::{Instance, eventually, finish_within, shared, text};
-use std::io::{BufRead, BufReader, Read, Write};
-use std::os::unix::net::UnixStream;
+use std::io::{BufRead, BufReader};
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -108,27 +109,22 @@ fn a_client_that_stops_reading_logs_hurts_nobody() {
     expect_nothing_left(vm, &before);
 }
 
-/// One connection that asks the same again and again; curl would be ten thousand processes.
-fn post(vm: &Instance, path: &str, times: usize) {
-    let socket = vm.docker_host();
-    let mut connection =
-        UnixStream::connect(socket.trim_start_matches("unix://")).expect("connect");
-    let request = format!("POST {path} HTTP/1.1\r\nHost: docker\r\nContent-Length: 0\r\n\r\n");
-    let mut answer = [0; 4096];
-    for _ in 0..times {
-        connection.write_all(request.as_bytes()).expect("ask");
-        let mut got = 0;
-        while !answer[..got].ends_with(b"\r\n\r\n") {
-            let more = connection.read(&mut answer[got..]).expect("an answer");
-            assert!(more > 0, "no answer to {path}");
-            got += more;
+/// One client that asks the same again and again; the docker command would be ten thousand processes.
+fn signal(vm: &Instance, container: &str, signal: &str, times: usize) {
+    let options = KillContainerOptionsBuilder::default()
+        .signal(signal)
+        .build();
+    let ask = async {
+        let docker = Docker::connect_with_unix(&vm.docker_host(), 120, API_DEFAULT_VERSION)?;
+        for _ in 0..times {
+            docker
+                .kill_container(container, Some(options.clone()))
+                .await?;
         }
-        assert!(
-            answer.starts_with(b"HTTP/1.1 204"),
-            "{}",
-            text(&answer[..got])
-        );
-    }
+        Ok::<_, bollard::errors::Error>(())
+    };
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    runtime.block_on(ask).expect("signals");
 }
 
 /// With the labels that compose puts on a container, so that events are as large as many people's.
@@ -164,7 +160,7 @@ fn ten_thousand_events_are_all_told() {
         let lines = lines.map_while(Result::ok).take(EVENTS);
         lines.collect::<Vec<_>>()
     });
-    post(vm, "/containers/told/kill?signal=CONT", EVENTS);
+    signal(vm, "told", "CONT", EVENTS);
     let end = vm.guest("echo $(($(date +%s) + 1))");
     let told = |since: &str, until: &str| {
         let times = ["events", "--since", since, "--until", until];

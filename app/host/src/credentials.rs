@@ -172,9 +172,15 @@ async fn ask_helper(name: &str, server: &str) -> Result<Option<Header>, ApiError
     }
     let program = format!("docker-credential-{name}");
     let answered = tokio::time::timeout(PATIENCE, run(&program, server)).await;
-    let (good, answer) = answered
-        .map_err(|_| failed("it does not answer".to_owned()))?
-        .map_err(|e| failed(e.to_string()))?;
+    let answered = answered.map_err(|_| failed("it does not answer".to_owned()))?;
+    if let Err(error) = &answered
+        && error.kind() == io::ErrorKind::NotFound
+    {
+        // Another product's, which has gone and left its name behind. The docker command goes on without a sign-in, too.
+        tracing::warn!(program, "the credential helper of config.json is missing");
+        return Ok(None);
+    }
+    let (good, answer) = answered.map_err(|e| failed(e.to_string()))?;
     if !good {
         // The helpers' protocol has these words for it.
         let text = String::from_utf8_lossy(&answer);
@@ -282,7 +288,11 @@ mod tests {
         for name in ["../../bin/sh", "a b", "a/b"] {
             assert!(ask_helper(name, HUB).await.is_err(), "{name}");
         }
+    }
+
+    #[tokio::test]
+    async fn without_its_helper_the_user_is_nobody() {
         let missing = ask_helper("no-such-helper-anywhere", HUB).await;
-        assert!(missing.err().unwrap().message.contains("no-such-helper"));
+        assert!(missing.unwrap().is_none());
     }
 }

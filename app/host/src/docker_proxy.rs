@@ -14,10 +14,6 @@ use crate::channel;
 use crate::phase::{Phase, PhaseReceiver};
 use crate::splice;
 
-/// Clients at once; more wait in the socket's backlog, and with them whoever comes then. Docker has no such limit, and Docker's SDK
-/// for Python keeps a connection for each path that it asked: two dozen for each of its users. The channel takes some more, so that
-/// the control of the VM always gets through.
-const MAX_CLIENTS: usize = 4096;
 /// How long a client waits for a VM that boots.
 const BOOT_PATIENCE: Duration = Duration::from_secs(180);
 /// How long a refused client may take to send its request and read the answer.
@@ -30,7 +26,8 @@ pub async fn serve(
     channel: std::path::PathBuf,
     end: CancellationToken,
 ) {
-    let slots = Arc::new(Semaphore::new(MAX_CLIENTS));
+    // More wait in the socket's backlog, and with them whoever comes then.
+    let slots = Arc::new(Semaphore::new(ports::MAX_DOCKER_CLIENTS));
     accept(listener, slots, end, "a Docker client", |client| {
         let (phase, channel) = (phase.clone(), channel.clone());
         async move { carry(client, phase, &channel).await }

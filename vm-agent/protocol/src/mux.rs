@@ -49,7 +49,7 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            max_streams: 6000,
+            max_streams: crate::ports::MAX_STREAMS,
             window: 256 * 1024,
             send_buffer: 128 * 1024,
         }

@@ -45,3 +45,11 @@ pub mod contract {
         (offset % 251) as u8
     }
 }
+
+/// Clients of the Docker socket at once. Docker has no such limit, and Docker's SDK for Python keeps a connection for each path
+/// that it asked: two dozen for each of its users.
+pub const MAX_DOCKER_CLIENTS: usize = 4096;
+/// Clients of the channel at once, whatever they want: so many more that the VM's control gets through when Docker's are all there.
+pub const MAX_CHANNEL_CLIENTS: usize = MAX_DOCKER_CLIENTS + 904;
+/// Streams of a transport at once: more than it has clients, for those that are just closing and those of published ports.
+pub const MAX_STREAMS: usize = MAX_CHANNEL_CLIENTS + 1000;

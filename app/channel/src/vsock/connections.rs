@@ -12,6 +12,8 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
+use longshore_protocol::ports::MAX_STREAMS;
+
 use super::{
     packet::{HOST_CID, Header, NO_RECEIVE, NO_SEND, STREAM, op},
     stream::{Incoming, VsockStream},
@@ -42,7 +44,7 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            max_connections: 6000,
+            max_connections: MAX_STREAMS,
             window: 256 << 10,
             send_buffer: 128 << 10,
             max_replies: 1024,
