@@ -187,6 +187,7 @@ describe('images', () => {
   });
 
   it('show their layers', async () => {
+    await picture(page, 'images');
     await row('busybox').getByRole('link').click();
     await page.getByRole('heading', { name: 'Layers' }).waitFor();
     await accessible(page);
@@ -249,7 +250,8 @@ describe('a container', () => {
     await page.getByRole('tab', { name: 'Inspect' }).click();
     await page.setViewportSize({ width: 900, height: 600 });
     await page.getByRole('tab', { name: 'Terminal' }).click();
-    expect(await screen.innerText()).toContain('answer 42');
+    // What was hidden is drawn with the next frame.
+    await expect.poll(() => screen.innerText()).toContain('answer 42');
     await page.waitForTimeout(500);
     await page.keyboard.type('clear; stty size\n');
     await expect.poll(size, { timeout: 10_000 }).toSatisfy((now: number[] | undefined) => !!now && now[0]! < before[0]! && now[1]! < before[1]!);
