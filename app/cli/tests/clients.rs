@@ -39,7 +39,16 @@ fn scenario(program: &str, script: &str) {
         .env("DOCKER_CONFIG", vm.home.path().join("docker-config"))
         .env("NODE_PATH", libraries.join("node/node_modules"));
     expect_success(&finish(command, script), script);
-    assert_eq!(vm.docker(&["ps", "-aq"]), "");
+    assert_eq!(
+        vm.docker(&[
+            "ps",
+            "-a",
+            "--no-trunc",
+            "--format",
+            "{{.Names}} {{.Status}} {{.Command}}"
+        ]),
+        ""
+    );
     let networks = vm.docker(&["network", "ls", "-q", "--filter", "type=custom"]);
     assert_eq!(networks, "");
     assert_eq!(vm.docker(&["volume", "ls", "-q"]), "");

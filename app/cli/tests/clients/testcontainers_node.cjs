@@ -54,10 +54,13 @@ async function network() {
 }
 
 async function main() {
+  // Node ends quietly when it waits for what never comes.
+  process.exitCode = 1;
   for (const part of [http, logsAndExec, network]) {
     await part();
     console.log(`${part.name}: fine`);
   }
+  process.exitCode = 0;
 }
 
 main().catch((error) => {

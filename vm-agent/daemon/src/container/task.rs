@@ -130,6 +130,8 @@ async fn run(daemon: &Arc<Daemon>, entry: &Arc<Entry>, container: &Container) ->
     let stdio = stdio::of_task(containers, container).await?;
     let pid = create_task(daemon, container, mounts, stdio).await?;
     meet_clients(entry).await;
+    // Before its first line of output: clients ask for the logs since the container's start.
+    let started_at = Utc::now();
     let start = api::StartRequest {
         container_id: container.id.clone(),
         exec_id: String::new(),
@@ -143,7 +145,7 @@ async fn run(daemon: &Arc<Daemon>, entry: &Arc<Entry>, container: &Container) ->
     // Told before it is written down: if we die in between, the next life finds a task that no record knows, and tells of it
     // unless the journal has it.
     containers.change_in_memory(entry, |state| {
-        started(daemon, container, state, pid, Utc::now());
+        started(daemon, container, state, pid, started_at);
     });
     containers.publish(&entry.now(), "start", &[]);
     containers.change_state(entry, false, |_| {});
