@@ -27,10 +27,13 @@ async function logsAndExec() {
   const { exitCode, output } = await server.exec(["sh", "-c", "cat /copied; echo $GREETING"]);
   assert.deepStrictEqual([exitCode, output], [0, "copiedhello\n"]);
   const lines = [];
+  // Testcontainers lets Node end while it waits for a log: something else has to hold it.
+  const holding = setInterval(() => {}, 1000);
   for await (const line of await server.logs()) {
     lines.push(String(line));
     if (lines.join("").includes("ready")) break;
   }
+  clearInterval(holding);
   await server.restart();
   assert.strictEqual((await server.exec("cat /copied")).output, "copied");
   await server.stop();
