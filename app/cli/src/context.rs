@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use longshore_host_api::Home;
 use longshore_host_api::doctor::Check;
+use longshore_host_api::home::docker_config_folder;
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
@@ -23,7 +24,7 @@ pub enum Offer {
 
 /// Makes the context if there is none.
 pub fn offer(home: &Home) -> Offer {
-    match config_folder() {
+    match docker_config_folder() {
         Some(folder) => offer_in(&folder, &home.docker_host()),
         None => Offer::Failed("no home folder".to_owned()),
     }
@@ -40,16 +41,6 @@ fn offer_in(config: &Path, host: &str) -> Offer {
         },
         Err(e) => Offer::Failed(format!("{}: {e}", file.display())),
     }
-}
-
-fn config_folder() -> Option<PathBuf> {
-    let var = |name| {
-        std::env::var_os(name)
-            .filter(|v| !v.is_empty())
-            .map(PathBuf::from)
-    };
-    let home = if cfg!(windows) { "USERPROFILE" } else { "HOME" };
-    var("DOCKER_CONFIG").or_else(|| var(home).map(|h| h.join(".docker")))
 }
 
 fn meta_file(config: &Path) -> PathBuf {
@@ -111,7 +102,7 @@ pub fn check(home: &Home) -> Check {
         };
     }
     let export = format!("export DOCKER_HOST={wanted}");
-    let Some(file) = config_folder().map(|f| meta_file(&f)) else {
+    let Some(file) = docker_config_folder().map(|f| meta_file(&f)) else {
         return Check::skip("context", "no home folder");
     };
     match read_host(&file) {

@@ -18,7 +18,6 @@ use bollard::query_parameters::{
 };
 use bollard::{API_DEFAULT_VERSION, Docker};
 use common::registry::Registry;
-use common::{Instance, expect_success};
 use futures::{Stream, TryStreamExt};
 use std::collections::HashMap;
 
@@ -294,11 +293,7 @@ async fn scenario(docker: Docker, image: &str) -> Outcome {
 fn bollard() {
     let registry = Registry::start();
     registry.push("busybox");
-    let host = format!("host.docker.internal:{}", registry.port);
-    let vm = Instance::new();
-    let setting = format!("insecure_registries+={host}");
-    expect_success(&vm.longshore(&["settings", "set", &setting]), "settings");
-    vm.start(&[]);
+    let (host, vm) = (registry.host(), registry.instance());
     let docker =
         Docker::connect_with_unix(&vm.docker_host(), 120, API_DEFAULT_VERSION).expect("a socket");
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");

@@ -22,11 +22,7 @@ fn libraries() -> PathBuf {
 fn scenario(program: &str, script: &str) {
     let registry = Registry::start();
     registry.push("busybox");
-    let host = format!("host.docker.internal:{}", registry.port);
-    let vm = Instance::new();
-    let setting = format!("insecure_registries+={host}");
-    expect_success(&vm.longshore(&["settings", "set", &setting]), "settings");
-    vm.start(&[]);
+    let (host, vm) = (registry.host(), registry.instance());
     let libraries = libraries();
     let mut command = match program {
         "python" => Command::new(libraries.join("python/bin/python")),

@@ -33,6 +33,17 @@ pub enum HomeError {
     NotOurs(PathBuf),
 }
 
+/// `$DOCKER_CONFIG`, else `.docker` in the user's folder: where the docker command keeps its configuration.
+pub fn docker_config_folder() -> Option<PathBuf> {
+    let var = |name| {
+        std::env::var_os(name)
+            .filter(|v| !v.is_empty())
+            .map(PathBuf::from)
+    };
+    let home = if cfg!(windows) { "USERPROFILE" } else { "HOME" };
+    var("DOCKER_CONFIG").or_else(|| var(home).map(|home| home.join(".docker")))
+}
+
 impl Home {
     /// The instance at `path`, or else the one that the environment names.
     pub fn open(path: Option<PathBuf>) -> Result<Self, HomeError> {

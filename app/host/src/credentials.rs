@@ -9,6 +9,7 @@ use std::time::Duration;
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE};
 use longshore_host_api::ApiError;
+use longshore_host_api::home::docker_config_folder;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::Command;
@@ -66,7 +67,7 @@ struct Answer {
 
 /// The header for a request on an image, if the user has signed in to its registry.
 pub async fn header_for(image: &str) -> Result<Option<String>, ApiError> {
-    let Some(folder) = folder() else {
+    let Some(folder) = docker_config_folder() else {
         return Ok(None);
     };
     let path = folder.join("config.json");
@@ -87,17 +88,6 @@ pub async fn header_for(image: &str) -> Result<Option<String>, ApiError> {
     })?;
     let found = config.find(server_of(image)).await?;
     found.map(|header| header.encode()).transpose()
-}
-
-/// `$DOCKER_CONFIG`, else `.docker` in the user's folder, as the docker command has it.
-fn folder() -> Option<PathBuf> {
-    let var = |name| {
-        std::env::var_os(name)
-            .filter(|v| !v.is_empty())
-            .map(PathBuf::from)
-    };
-    let home = if cfg!(windows) { "USERPROFILE" } else { "HOME" };
-    var("DOCKER_CONFIG").or_else(|| var(home).map(|home| home.join(".docker")))
 }
 
 /// The registry of an image's name, as sign-ins are filed.
@@ -230,7 +220,7 @@ fn spawn(program: &str) -> io::Result<tokio::process::Child> {
     for folder in USUAL
         .map(PathBuf::from)
         .into_iter()
-        .chain(folder().map(|f| f.join("bin")))
+        .chain(docker_config_folder().map(|f| f.join("bin")))
     {
         match &started {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {

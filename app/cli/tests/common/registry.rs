@@ -2,7 +2,7 @@
 
 #![allow(dead_code)] // each test binary uses its part
 
-use super::{eventually, expect_success, finish, image_archive};
+use super::{Instance, eventually, expect_success, finish, image_archive};
 use std::process::{Child, Command, Stdio};
 
 /// An htpasswd file of the user `me` with the password `secret`.
@@ -58,6 +58,20 @@ impl Registry {
             port,
             _storage: storage,
         }
+    }
+
+    /// What the guest calls it.
+    pub fn host(&self) -> String {
+        format!("host.docker.internal:{}", self.port)
+    }
+
+    /// A started VM of its own that speaks plain HTTP with this registry.
+    pub fn instance(&self) -> Instance {
+        let vm = Instance::new();
+        let setting = format!("insecure_registries+={}", self.host());
+        expect_success(&vm.longshore(&["settings", "set", &setting]), "settings");
+        vm.start(&[]);
+        vm
     }
 
     /// Puts an archive of scripts/images in, and gives the digest of its manifest.
