@@ -135,6 +135,15 @@ fn a_linked_container_is_known_by_name_and_variables() {
     }
     let links = vm.docker(&["inspect", "--format", "{{.HostConfig.Links}}", "web"]);
     assert_eq!(links, "[/db:/web/data-base]");
+    let names = [
+        "ps",
+        "--no-trunc",
+        "--filter=name=^/db$",
+        "--format={{.Names}}",
+    ];
+    assert_eq!(vm.docker(&names), "db,web/data-base");
+    let by_link = ["inspect", "--format", "{{.Name}}", "web/data-base"];
+    assert_eq!(vm.docker(&by_link), "/db");
 
     // Somebody else takes the address meanwhile: the name follows.
     vm.docker(&["stop", "-t0", "db"]);
@@ -142,6 +151,10 @@ fn a_linked_container_is_known_by_name_and_variables() {
     vm.docker(&["start", "db"]);
     let line = format!("{}\tdata-base db-host db", address("db"));
     assert!(hosts().contains(&line), "{}", hosts());
+    run(&["--name=unlinked", "--link=db"]);
+    vm.docker(&["rm", "--link", "web/data-base"]);
+    assert!(!hosts().contains("data-base"), "{}", hosts());
+    assert_eq!(vm.docker(&names), "db,unlinked/db");
 
     vm.docker(&["stop", "-t0", "db"]);
     let refused = vm.docker_fails(125, &["run", "--name=w2", "--link=db", "busybox", "true"]);
@@ -149,7 +162,7 @@ fn a_linked_container_is_known_by_name_and_variables() {
         refused.contains("Cannot link to a non running container: /db AS /w2/db"),
         "{refused}"
     );
-    vm.docker(&["rm", "-f", "db", "web", "other", "w2"]);
+    vm.docker(&["rm", "-f", "db", "web", "other", "unlinked", "w2"]);
 }
 
 #[test]

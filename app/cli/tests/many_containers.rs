@@ -29,7 +29,7 @@ fn many(vm: &Instance, arguments: &[&str], prefix: &str, count: usize) {
 fn files_touched(vm: &Instance, arguments: &[&str]) -> String {
     const CALLS: &str = "openat openat2 newfstatat statx readlinkat access faccessat2";
     vm.guest(&format!(
-        "mountpoint -q /sys/kernel/tracing || mount -t tracefs t /sys/kernel/tracing; cd /sys/kernel/tracing && \
+        "mount -t tracefs t /sys/kernel/tracing; cd /sys/kernel/tracing && \
          echo 1 > options/event-fork && ls /proc/$(pidof longshore-daemon)/task > set_event_pid && echo > trace && \
          for call in {CALLS}; do echo 1 > events/syscalls/sys_enter_$call/enable; done"
     ));
@@ -37,7 +37,7 @@ fn files_touched(vm: &Instance, arguments: &[&str]) -> String {
     // AT_EMPTY_PATH: of a file that is open anyway, such as the ring of spans.
     vm.guest(
         "cd /sys/kernel/tracing && grep sys_ trace | grep -v 'flags: 1000,' || true; \
-         echo 0 > events/enable; echo > set_event_pid",
+         echo 0 > events/enable; echo > set_event_pid; cd / && umount /sys/kernel/tracing",
     )
 }
 

@@ -3,19 +3,12 @@
 mod common;
 
 use common::registry::Registry;
-use common::{Instance, expect_success};
 
 #[test]
 fn images_are_pulled_by_tag_and_by_digest() {
     let registry = Registry::start();
     let digest = registry.push("busybox");
-    let host = format!("host.docker.internal:{}", registry.port);
-    let vm = Instance::new();
-    expect_success(
-        &vm.longshore(&["settings", "set", &format!("insecure_registries+={host}")]),
-        "declaring the registry insecure",
-    );
-    vm.start(&[]);
+    let (host, vm) = (registry.host(), registry.instance());
     let said = vm.docker(&["pull", &format!("{host}/busybox:1")]);
     assert!(
         said.contains("Status: Downloaded newer image") && said.contains(&digest),
@@ -60,5 +53,27 @@ fn images_are_pulled_by_tag_and_by_digest() {
     assert!(
         down.trim_end().ends_with("connect: connection refused"),
         "{down}"
+    );
+}
+
+#[test]
+fn a_certificate_that_nobody_signed_does_for_a_registry_that_is_declared_insecure() {
+    let registry = Registry::with_tls();
+    registry.push("busybox");
+    let (host, vm) = (registry.host(), registry.instance());
+    let pulled = format!("{host}/busybox:1");
+    vm.docker(&["pull", &pulled]);
+    assert_eq!(vm.docker(&["run", "--rm", &pulled, "echo", "here"]), "here");
+    let pushed = format!("{host}/again:1");
+    vm.docker(&["tag", &pulled, &pushed]);
+    vm.docker(&["push", &pushed]);
+    vm.docker(&["rmi", &pulled, &pushed]);
+    vm.docker(&["pull", &pushed]);
+    // By another name nobody has declared it insecure.
+    let by_address = format!("10.0.2.2:{}/busybox:1", registry.port);
+    let refused = vm.docker_fails(1, &["pull", &by_address]);
+    assert!(
+        refused.contains("tls: failed to verify certificate: x509: "),
+        "{refused}"
     );
 }

@@ -41,6 +41,16 @@ impl Path {
     pub fn segments(&self) -> Vec<&str> {
         self.0.iter().map(String::as_str).collect()
     }
+
+    /// With the second and third segment as one, as the name of a link has a slash in it: `/containers/web/db/json`.
+    pub fn with_link_name(&self) -> Option<Path> {
+        let [part, name, alias, rest @ ..] = &*self.0 else {
+            return None;
+        };
+        let joined = [part.clone(), format!("{name}/{alias}")];
+        let is_new = !name.contains('/');
+        is_new.then(|| Path(joined.into_iter().chain(rest.iter().cloned()).collect()))
+    }
 }
 
 /// One request, whose body is still to be read.

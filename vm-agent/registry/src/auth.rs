@@ -90,6 +90,9 @@ pub async fn answer(
     Ok(None)
 }
 
+/// A token travels in a header; more is a mistake or an attack.
+const TOKEN_LIMIT: usize = 1 << 20;
+
 #[derive(Deserialize)]
 struct TokenAnswer {
     token: Option<String>,
@@ -132,7 +135,7 @@ async fn token(
             _ => request,
         }
     };
-    let answer = request
+    let mut answer = request
         .send()
         .await
         .map_err(|e| failed(crate::client::reason(&e)))?;
@@ -147,10 +150,9 @@ async fn token(
             answer.status()
         )));
     }
-    let body = answer
-        .bytes()
+    let body = crate::client::read_bounded(&mut answer, TOKEN_LIMIT, "the answer")
         .await
-        .map_err(|e| failed(crate::client::reason(&e)))?;
+        .map_err(|error| failed(error.to_string()))?;
     let answer: TokenAnswer = serde_json::from_slice(&body).map_err(|e| failed(e.to_string()))?;
     let token = answer
         .token

@@ -1,6 +1,7 @@
 //! One repository of a registry: manifests and blobs, with retries and authorization.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use reqwest::header::{
@@ -12,6 +13,7 @@ use tokio::sync::Mutex;
 use crate::auth::{self, Challenge, CredentialSource, Credentials};
 use crate::digest::Digest;
 use crate::error::{Error, Result};
+use crate::hosts::Endpoint;
 use crate::reference::Reference;
 
 /// Manifests that we understand, as an Accept header.
@@ -47,14 +49,33 @@ pub enum Upload {
 }
 
 pub struct Registry {
-    http: reqwest::Client,
     access: Access,
-    base: String,
+    /// At least one; in the order in which they are asked.
+    sites: Vec<Site>,
+    /// The first site that was not found unreachable.
+    first: AtomicUsize,
     host: String,
     scope: String,
     headers: Vec<(String, String)>,
     source: Option<Arc<dyn CredentialSource>>,
+}
+
+/// The repository at one endpoint.
+struct Site {
+    http: reqwest::Client,
+    /// `https://registry.example.org/v2/repository`.
+    base: String,
+    is_origin: bool,
     authorization: Mutex<Option<String>>,
+}
+
+/// A request, as it is sent to one site after another.
+struct Request<'a> {
+    method: Method,
+    /// Behind the site's base.
+    path: &'a str,
+    headers: &'a [(&'a str, String)],
+    body: Option<bytes::Bytes>,
 }
 
 /// The innermost cause of a failed request: the outer ones only say that it failed.
@@ -73,15 +94,12 @@ pub fn reason(error: &reqwest::Error) -> String {
                 .unwrap_or_default();
             format!("dial tcp {host}:{port}: connect: connection refused")
         }
-        _ if speaks_plain_http(cause) => {
-            "http: server gave HTTP response to HTTPS client".to_owned()
-        }
-        _ => cause.to_string(),
+        _ => tls_failure(cause).unwrap_or_else(|| cause.to_string()),
     }
 }
 
-/// The answer to a TLS greeting was no TLS at all.
-fn speaks_plain_http(mut cause: &(dyn std::error::Error + 'static)) -> bool {
+/// A failed TLS greeting in the words of Go's library, which people search for.
+fn tls_failure(mut cause: &(dyn std::error::Error + 'static)) -> Option<String> {
     // An I/O error does not name what it wraps as its source.
     while let Some(inner) = cause
         .downcast_ref::<std::io::Error>()
@@ -89,12 +107,27 @@ fn speaks_plain_http(mut cause: &(dyn std::error::Error + 'static)) -> bool {
     {
         cause = inner;
     }
-    matches!(
-        cause.downcast_ref(),
-        Some(rustls::Error::InvalidMessage(
-            rustls::InvalidMessage::InvalidContentType
-        ))
-    )
+    let certificate = match cause.downcast_ref()? {
+        rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType) => {
+            return Some("http: server gave HTTP response to HTTPS client".to_owned());
+        }
+        rustls::Error::InvalidCertificate(why) => match why {
+            rustls::CertificateError::UnknownIssuer => {
+                "certificate signed by unknown authority".to_owned()
+            }
+            rustls::CertificateError::Expired
+            | rustls::CertificateError::ExpiredContext { .. }
+            | rustls::CertificateError::NotValidYet
+            | rustls::CertificateError::NotValidYetContext { .. } => {
+                format!("certificate has expired or is not yet valid: {why}")
+            }
+            other => other.to_string(),
+        },
+        _ => return None,
+    };
+    Some(format!(
+        "tls: failed to verify certificate: x509: {certificate}"
+    ))
 }
 
 /// As Docker's clients know it, without the name of an error class at its end.
@@ -105,8 +138,9 @@ fn request_failed(request: &str, error: &reqwest::Error) -> Error {
     ))
 }
 
-fn http_client() -> Result<reqwest::Client> {
+fn http_client(endpoint: &Endpoint) -> Result<reqwest::Client> {
     reqwest::Client::builder()
+        .tls_danger_accept_invalid_certs(endpoint.skip_verify)
         .connect_timeout(Duration::from_secs(30))
         // No byte for this long: the connection is broken.
         .read_timeout(Duration::from_secs(60))
@@ -116,28 +150,39 @@ fn http_client() -> Result<reqwest::Client> {
         .map_err(|e| Error::Other(format!("preparing a registry client: {}", reason(&e))))
 }
 
+impl Site {
+    fn new(endpoint: &Endpoint, repository: &str) -> Result<Self> {
+        let slash = if repository.is_empty() { "" } else { "/" };
+        Ok(Self {
+            http: http_client(endpoint)?,
+            base: format!("{}/v2{slash}{repository}", endpoint.url),
+            is_origin: endpoint.is_origin,
+            authorization: Mutex::default(),
+        })
+    }
+
+    fn has_origin_of(&self, place: &reqwest::Url) -> bool {
+        let own = reqwest::Url::parse(&self.base).ok();
+        own.is_some_and(|own| own.origin() == place.origin())
+    }
+}
+
 impl Registry {
+    /// `endpoints` as [`crate::hosts`] tells them; mirrors among them are for pulls.
     pub fn open(
         reference: &Reference,
         access: Access,
-        default_scheme: &str,
+        endpoints: &[Endpoint],
         headers: Vec<(String, String)>,
         source: Option<Arc<dyn CredentialSource>>,
     ) -> Result<Self> {
-        let scheme = match default_scheme {
-            "" if reference.is_loopback() => "http",
-            "" => "https",
-            scheme @ ("http" | "https") => scheme,
-            other => return Err(Error::InvalidArgument(format!("scheme {other:?}"))),
-        };
-        Ok(Self {
-            http: http_client()?,
+        let fit = |endpoint: &&Endpoint| access == Access::Pull || endpoint.is_origin;
+        let sites = endpoints.iter().filter(fit);
+        let sites = sites.map(|endpoint| Site::new(endpoint, &reference.repository));
+        let registry = Self {
             access,
-            base: format!(
-                "{scheme}://{}/v2/{}",
-                reference.api_host(),
-                reference.repository
-            ),
+            sites: sites.collect::<Result<_>>()?,
+            first: AtomicUsize::new(0),
             host: reference.host.clone(),
             scope: match access {
                 Access::Pull => format!("repository:{}:pull", reference.repository),
@@ -145,79 +190,116 @@ impl Registry {
             },
             headers,
             source,
-            authorization: Mutex::default(),
-        })
+        };
+        match registry.sites.is_empty() {
+            true => Err(Error::InvalidArgument(format!(
+                "no endpoint of registry {:?} takes what is pushed",
+                reference.host
+            ))),
+            false => Ok(registry),
+        }
     }
 
-    /// A registry as a whole, to log in to; `host` as in a reference, or Docker Hub's old index.
-    pub fn whole(host: &str, scheme: &str, source: Arc<dyn CredentialSource>) -> Result<Self> {
-        let api_host = match host {
-            "" | "docker.io" | "index.docker.io" => "registry-1.docker.io",
-            host => host,
-        };
-        Ok(Self {
-            http: http_client()?,
-            access: Access::Pull,
-            base: format!("{scheme}://{api_host}/v2"),
+    /// A registry as a whole, to log in to; `host` as in a reference.
+    pub fn whole(
+        host: &str,
+        endpoints: &[Endpoint],
+        source: Arc<dyn CredentialSource>,
+    ) -> Result<Self> {
+        let everything = Reference {
             host: host.to_owned(),
-            scope: String::new(),
-            headers: Vec::new(),
-            source: Some(source),
-            authorization: Mutex::default(),
-        })
+            repository: String::new(),
+            tag: None,
+            digest: None,
+        };
+        let mut registry = Self::open(
+            &everything,
+            Access::Push,
+            endpoints,
+            Vec::new(),
+            Some(source),
+        )?;
+        registry.scope = String::new();
+        Ok(registry)
     }
 
     /// Whether the registry takes the credentials (distribution-spec, "Determining Support"). In Docker's words.
     pub async fn log_in(&self) -> Result<()> {
-        let url = format!("{}/", self.base);
-        let answer = self.send(Method::GET, &url, &[]).await?;
+        let answer = self.send(Method::GET, "/", &[]).await?;
         let status = answer.status();
         match status.is_success() {
             true => Ok(()),
             false => Err(Error::Other(format!(
-                "login attempt to {url} failed with status: {status}"
+                "login attempt to {} failed with status: {status}",
+                answer.url()
             ))),
         }
     }
 
-    /// Sends until an answer comes that is neither a passing failure nor a challenge that we can meet.
-    async fn send(&self, method: Method, url: &str, extra: &[(&str, String)]) -> Result<Response> {
-        self.send_bytes(method, url, extra, None).await
-    }
-
-    async fn send_bytes(
+    async fn send(
         &self,
         method: Method,
-        url: &str,
-        extra: &[(&str, String)],
-        body: Option<&bytes::Bytes>,
+        path: &str,
+        headers: &[(&str, String)],
     ) -> Result<Response> {
+        let request = Request {
+            method,
+            path,
+            headers,
+            body: None,
+        };
+        self.send_whole(&request).await
+    }
+
+    /// Asks the sites in their order: the next one where one cannot be reached, or is a mirror that does not have it.
+    async fn send_whole(&self, request: &Request<'_>) -> Result<Response> {
+        let first = self.first.load(Ordering::Relaxed);
+        let (last, others) = self.sites[first..]
+            .split_last()
+            .expect("the last site is never left out");
+        for (index, site) in others.iter().enumerate() {
+            match self.send_to(site, request).await {
+                Ok(answer) if site.is_origin || answer.status().is_success() => return Ok(answer),
+                Err(Error::Unreachable(_)) => {
+                    self.first.fetch_max(first + index + 1, Ordering::Relaxed);
+                }
+                Err(error) if site.is_origin => return Err(error),
+                _ => {}
+            }
+        }
+        self.send_to(last, request).await
+    }
+
+    /// Sends until an answer comes that is neither a passing failure nor a challenge that we can meet.
+    async fn send_to(&self, site: &Site, wanted: &Request<'_>) -> Result<Response> {
+        let url = format!("{}{}", site.base, wanted.path);
+        let attempts = if site.is_origin { ATTEMPTS } else { 1 };
         let mut challenged = false;
         let mut attempt = 1;
         loop {
-            let mut request = self.http.request(method.clone(), url);
+            let mut request = site.http.request(wanted.method.clone(), &url);
             for (name, value) in &self.headers {
                 request = request.header(name, value);
             }
-            for (name, value) in extra {
+            for (name, value) in wanted.headers {
                 request = request.header(*name, value);
             }
-            if let Some(authorization) = self.authorization.lock().await.as_ref() {
+            if let Some(authorization) = site.authorization.lock().await.as_ref() {
                 request = request.header(AUTHORIZATION, authorization);
             }
-            if let Some(body) = body {
+            if let Some(body) = &wanted.body {
                 request = request.body(body.clone());
             }
             let answer = match request.send().await {
                 Ok(answer) => answer,
                 // A refused connection is an answer; one that broke is worth another try.
-                Err(error) if attempt < ATTEMPTS && !error.is_connect() && !error.is_builder() => {
+                Err(error) if attempt < attempts && !error.is_connect() && !error.is_builder() => {
                     tokio::time::sleep(Duration::from_millis(200) * 2u32.pow(attempt)).await;
                     attempt += 1;
                     continue;
                 }
                 Err(error) => {
-                    let verb = method.as_str();
+                    let verb = wanted.method.as_str();
                     let verb = format!("{}{}", &verb[..1], verb[1..].to_lowercase());
                     return Err(request_failed(&format!("{verb} {url:?}"), &error));
                 }
@@ -225,12 +307,12 @@ impl Registry {
             let status = answer.status();
             if status == StatusCode::UNAUTHORIZED && !challenged {
                 challenged = true;
-                if self.authorize(&answer).await? {
+                if self.authorize(site, &answer).await? {
                     continue;
                 }
             }
             let passing = status == StatusCode::TOO_MANY_REQUESTS || status.is_server_error();
-            if passing && attempt < ATTEMPTS {
+            if passing && attempt < attempts {
                 let wait = answer
                     .headers()
                     .get("retry-after")
@@ -247,19 +329,19 @@ impl Registry {
         }
     }
 
-    async fn authorize(&self, answer: &Response) -> Result<bool> {
+    async fn authorize(&self, site: &Site, answer: &Response) -> Result<bool> {
         let headers: Vec<String> = answer
             .headers()
             .get_all(WWW_AUTHENTICATE)
             .iter()
             .filter_map(|value| value.to_str().ok().map(str::to_owned))
             .collect();
-        let credentials = match &self.source {
+        let credentials = match self.source.as_ref().filter(|_| site.is_origin) {
             Some(source) => source.credentials(&self.host, &headers).await?,
             None => Credentials::Anonymous,
         };
         let challenges: Vec<Challenge> = headers.iter().map(|h| Challenge::parse(h)).collect();
-        let header = auth::answer(&self.http, &challenges, &self.scope, &credentials).await?;
+        let header = auth::answer(&site.http, &challenges, &self.scope, &credentials).await?;
         let met = header.is_some();
         if !met && challenges.iter().any(Challenge::is_basic) {
             return Err(Error::Denied(match self.scope.as_str() {
@@ -271,7 +353,7 @@ impl Registry {
                 ),
             }));
         }
-        *self.authorization.lock().await = header;
+        *site.authorization.lock().await = header;
         Ok(met)
     }
 
@@ -294,9 +376,9 @@ impl Registry {
 
     /// What a tag stands for now: media type and digest.
     pub async fn resolve(&self, object: &str, name: &str) -> Result<(Option<String>, Digest, i64)> {
-        let url = format!("{}/manifests/{object}", self.base);
+        let path = format!("/manifests/{object}");
         let accept = [(ACCEPT.as_str(), MANIFESTS.to_owned())];
-        let answer = self.send(Method::HEAD, &url, &accept).await?;
+        let answer = self.send(Method::HEAD, &path, &accept).await?;
         let answer = self.check(answer, name)?;
         let text = |name: &str| {
             answer
@@ -317,9 +399,9 @@ impl Registry {
     }
 
     pub async fn manifest(&self, object: &str, name: &str) -> Result<(Option<String>, Vec<u8>)> {
-        let url = format!("{}/manifests/{object}", self.base);
+        let path = format!("/manifests/{object}");
         let accept = [(ACCEPT.as_str(), MANIFESTS.to_owned())];
-        let answer = self.send(Method::GET, &url, &accept).await?;
+        let answer = self.send(Method::GET, &path, &accept).await?;
         let mut answer = self.check(answer, name)?;
         let media_type = answer
             .headers()
@@ -333,10 +415,10 @@ impl Registry {
 
     /// A blob from an offset on. Says where the answer really starts: not every server knows ranges.
     pub async fn blob(&self, digest: &Digest, offset: u64) -> Result<(Response, u64)> {
-        let url = format!("{}/blobs/{digest}", self.base);
+        let path = format!("/blobs/{digest}");
         let range = [(RANGE.as_str(), format!("bytes={offset}-"))];
         let answer = self
-            .send(Method::GET, &url, if offset > 0 { &range } else { &[] })
+            .send(Method::GET, &path, if offset > 0 { &range } else { &[] })
             .await?;
         let answer = self.check(answer, &format!("content {digest}"))?;
         let start = if answer.status() == StatusCode::PARTIAL_CONTENT {
@@ -363,8 +445,8 @@ impl Registry {
 
     /// Whether the repository has a blob.
     pub async fn has_blob(&self, digest: &Digest) -> Result<bool> {
-        let url = format!("{}/blobs/{digest}", self.base);
-        let answer = self.send(Method::HEAD, &url, &[]).await?;
+        let path = format!("/blobs/{digest}");
+        let answer = self.send(Method::HEAD, &path, &[]).await?;
         if answer.status() == StatusCode::NOT_FOUND {
             return Ok(false);
         }
@@ -374,19 +456,21 @@ impl Registry {
 
     /// Asks for a place for a blob, or for the same blob of another repository of this registry.
     pub async fn begin_upload(&self, digest: &Digest, origin: Option<&str>) -> Result<Upload> {
-        let mut url = format!("{}/blobs/uploads/", self.base);
-        if let Some(origin) = origin {
-            url = format!("{url}?mount={digest}&from={origin}");
-        }
+        let path = match origin {
+            Some(origin) => format!("/blobs/uploads/?mount={digest}&from={origin}"),
+            None => "/blobs/uploads/".to_owned(),
+        };
         let empty = [(CONTENT_LENGTH.as_str(), "0".to_owned())];
-        let answer = self.send(Method::POST, &url, &empty).await?;
+        let answer = self.send(Method::POST, &path, &empty).await?;
         let answer = self.check(answer, &format!("content {digest}"))?;
         if origin.is_some() && answer.status() == StatusCode::CREATED {
             return Ok(Upload::Mounted);
         }
         let location = answer.headers().get(LOCATION).and_then(|v| v.to_str().ok());
-        let location = location
-            .ok_or_else(|| Error::Unavailable(format!("answer from {url} without a location")))?;
+        let location = location.ok_or_else(|| {
+            let url = answer.url();
+            Error::Unavailable(format!("answer from {url} without a location"))
+        })?;
         let place = answer.url().join(location);
         let place = place.map_err(|e| Error::Unavailable(format!("location {location:?}: {e}")))?;
         Ok(Upload::At(place))
@@ -402,15 +486,17 @@ impl Registry {
     ) -> Result<()> {
         let mut url = place.clone();
         url.query_pairs_mut().append_pair("digest", digest.as_str());
-        let mut request = self
+        // Another host (a store that the registry sends us to) must not learn the credentials.
+        let own = self.sites.iter().find(|site| site.has_origin_of(place));
+        let mut request = own
+            .unwrap_or(&self.sites[0])
             .http
             .put(url)
             .header(CONTENT_LENGTH, size)
             .header(CONTENT_TYPE, "application/octet-stream");
-        // Another host (a store that the registry sends us to) must not learn the credentials.
-        let own = reqwest::Url::parse(&self.base).ok();
-        let is_own = own.is_some_and(|own| own.origin() == place.origin());
-        if let Some(authorization) = self.authorization.lock().await.as_ref().filter(|_| is_own) {
+        if let Some(site) = own
+            && let Some(authorization) = site.authorization.lock().await.as_ref()
+        {
             request = request.header(AUTHORIZATION, authorization);
         }
         let what = format!("Put {:?}", place.as_str());
@@ -425,18 +511,25 @@ impl Registry {
 
     /// Stores a manifest under a tag or its digest.
     pub async fn put_manifest(&self, object: &str, media_type: &str, bytes: Vec<u8>) -> Result<()> {
-        let url = format!("{}/manifests/{object}", self.base);
+        let path = format!("/manifests/{object}");
         let kind = [(CONTENT_TYPE.as_str(), media_type.to_owned())];
-        let body = bytes::Bytes::from(bytes);
-        let answer = self
-            .send_bytes(Method::PUT, &url, &kind, Some(&body))
-            .await?;
+        let request = Request {
+            method: Method::PUT,
+            path: &path,
+            headers: &kind,
+            body: Some(bytes.into()),
+        };
+        let answer = self.send_whole(&request).await?;
         self.check(answer, &format!("manifest {object}"))?;
         Ok(())
     }
 }
 
-async fn read_bounded(answer: &mut Response, limit: usize, name: &str) -> Result<Vec<u8>> {
+pub(crate) async fn read_bounded(
+    answer: &mut Response,
+    limit: usize,
+    name: &str,
+) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     while let Some(chunk) = answer
         .chunk()

@@ -6,6 +6,7 @@ mod auth;
 mod client;
 pub mod digest;
 mod error;
+pub mod hosts;
 pub mod reference;
 
 pub use auth::{CredentialSource, Credentials};

@@ -60,20 +60,19 @@ impl Reference {
             (None, None) => "latest",
         }
     }
+}
 
-    /// Docker Hub's registry answers under another name than its images carry.
-    pub fn api_host(&self) -> &str {
-        if self.host == "docker.io" {
-            "registry-1.docker.io"
-        } else {
-            &self.host
-        }
+/// Docker Hub's registry answers under another name than its images carry.
+pub(crate) fn api_host(host: &str) -> &str {
+    match host {
+        "docker.io" => "registry-1.docker.io",
+        host => host,
     }
+}
 
-    pub fn is_loopback(&self) -> bool {
-        let name = self.host.split(':').next().unwrap_or_default();
-        name == "localhost" || name.starts_with("127.") || self.host.starts_with("[::1]")
-    }
+pub(crate) fn is_loopback(host: &str) -> bool {
+    let name = host.split(':').next().unwrap_or_default();
+    name == "localhost" || name.starts_with("127.") || host.starts_with("[::1]")
 }
 
 /// Docker's short names in full: `busybox` is `docker.io/library/busybox:latest`.

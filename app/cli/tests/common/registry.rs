@@ -22,6 +22,37 @@ impl Registry {
 
     /// `users`: an htpasswd file (bcrypt) whose users alone are let in.
     pub fn start_with(users: Option<&str>) -> Self {
+        Self::serve(|storage| match users {
+            None => String::new(),
+            Some(users) => {
+                let file = storage.join("users");
+                std::fs::write(&file, users).expect("write");
+                let path = file.display();
+                format!("auth: {{htpasswd: {{realm: test, path: {path}}}}}\n")
+            }
+        })
+    }
+
+    /// Over TLS, with a certificate that nobody has signed.
+    pub fn with_tls() -> Self {
+        Self::serve(|storage| {
+            let names = vec!["host.docker.internal".to_owned()];
+            let made = rcgen::generate_simple_self_signed(names).expect("a certificate");
+            let files = [
+                ("certificate", made.cert.pem()),
+                ("key", made.signing_key.serialize_pem()),
+            ];
+            let lines = files.map(|(name, pem)| {
+                let file = storage.join(name);
+                std::fs::write(&file, pem).expect("write");
+                format!("    {name}: {}\n", file.display())
+            });
+            format!("  tls:\n{}", lines.concat())
+        })
+    }
+
+    /// `more`: lines for the end of its configuration, which is that of `http`.
+    fn serve(more: impl FnOnce(&std::path::Path) -> String) -> Self {
         let storage = tempfile::tempdir().expect("a folder");
         let port = std::net::TcpListener::bind(("127.0.0.1", 0))
             .expect("bind")
@@ -30,18 +61,10 @@ impl Registry {
             .port();
         let configuration = storage.path().join("config.yml");
         let text = format!(
-            "version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {}}}, delete: {{enabled: true}}}}\nhttp: {{addr: \"127.0.0.1:{port}\"}}\n",
-            storage.path().join("data").display()
+            "version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {}}}, delete: {{enabled: true}}}}\nhttp:\n  addr: \"127.0.0.1:{port}\"\n{}",
+            storage.path().join("data").display(),
+            more(storage.path())
         );
-        let text = match users {
-            None => text,
-            Some(users) => {
-                let file = storage.path().join("users");
-                std::fs::write(&file, users).expect("write");
-                let path = file.display();
-                format!("{text}auth: {{htpasswd: {{realm: test, path: {path}}}}}\n")
-            }
-        };
         std::fs::write(&configuration, text).expect("write");
         let child = Command::new("docker-registry")
             .arg("serve")

@@ -7,7 +7,7 @@ use super::record::Container;
 use crate::error::{ApiError, ApiResult};
 use crate::network::EndpointSettings;
 use crate::state::Daemon;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 /// Another container, under the name that it has here.
@@ -78,6 +78,71 @@ fn of(daemon: &Daemon, container: &Container) -> Vec<Link> {
         })
     });
     found.collect()
+}
+
+/// The id of the container that this one links to by an alias.
+pub fn target(container: &Container, alias: &str) -> Option<String> {
+    let links = container.host_config.links.iter().flatten();
+    let found = links.filter_map(|link| parse(link).ok());
+    let by_id = on_default_bridge(&container.host_config);
+    found
+        .filter(|found| by_id && found.1 == alias)
+        .map(|(id, _)| id.to_owned())
+        .next()
+}
+
+/// Names that containers have through the links of others, by their ids: `/web/db`.
+pub fn names(containers: &[Arc<Container>]) -> HashMap<String, Vec<String>> {
+    let mut names: HashMap<String, Vec<String>> = HashMap::new();
+    for container in containers {
+        if !on_default_bridge(&container.host_config) {
+            continue;
+        }
+        let links = container.host_config.links.iter().flatten();
+        for (id, alias) in links.filter_map(|link| parse(link).ok()) {
+            let name = format!("/{}/{alias}", container.name);
+            names.entry(id.to_owned()).or_default().push(name);
+        }
+    }
+    names
+}
+
+/// Takes a link away, by the name that it gives: from the container's record and, while it runs, from its `/etc/hosts`.
+pub async fn remove(daemon: &Daemon, asked: &str) -> ApiResult<()> {
+    let name = asked.trim_start_matches('/');
+    let Some((parent, alias)) = name.rsplit_once('/') else {
+        return Err(ApiError::internal(
+            "Conflict, cannot remove the default link name of the container",
+        ));
+    };
+    let entry = daemon.containers.entry(parent)?;
+    let _operation = entry.operate().await?;
+    let before = entry.now();
+    let is_gone = |link: &str| parse(link).is_ok_and(|(_, found)| found == alias);
+    daemon.containers.change_fixed(&entry, |fixed| {
+        if let Some(links) = &mut fixed.host_config.links {
+            links.retain(|link| !is_gone(link));
+        }
+    })?;
+    if !before.running {
+        return Ok(());
+    }
+    let gone = of(daemon, &before)
+        .into_iter()
+        .filter(|link| link.alias == alias);
+    let lines: Vec<String> = gone
+        .flat_map(|link| lines(&link, on_bridge(daemon, &link.to)))
+        .collect();
+    let path = daemon.containers.folder(&before.id).join("hosts");
+    let text = std::fs::read_to_string(&path)?;
+    let kept = text
+        .lines()
+        .filter(|line| !lines.iter().any(|gone| gone == line));
+    std::fs::write(
+        &path,
+        kept.map(|line| format!("{line}\n")).collect::<String>(),
+    )?;
+    Ok(())
 }
 
 /// The links as inspect shows them: `/other:/this/alias`.

@@ -1,7 +1,7 @@
 //! `GET /containers/json`: `docker ps` with its filters, from a snapshot that waits for nobody.
 
 use super::record::{Container, Status};
-use super::{inspect, snapshot};
+use super::{inspect, links, snapshot};
 use crate::error::{ApiError, ApiResult};
 use crate::filter::Filters;
 use crate::http_message::{ApiRequest, ApiResponse, ok_json};
@@ -58,8 +58,12 @@ pub async fn serve(daemon: Arc<Daemon>, request: ApiRequest) -> ApiResult<ApiRes
 async fn summaries(daemon: &Daemon, containers: &[Arc<Container>], sizes: bool) -> Vec<Value> {
     let mut shown = Vec::with_capacity(containers.len());
     let mut images = ImageSizes::default();
+    let mut linked = links::names(&daemon.containers.list());
     for container in containers {
         let mut summary = summary(daemon, container);
+        let names = [format!("/{}", container.name)];
+        let by_links = linked.remove(&container.id).into_iter().flatten();
+        summary["Names"] = names.into_iter().chain(by_links).collect();
         if sizes {
             add_size(daemon, container, &mut images, &mut summary).await;
         }
@@ -341,7 +345,6 @@ fn summary(daemon: &Daemon, container: &Container) -> Value {
     labels.retain(|key, _| !key.is_empty());
     json!({
         "Id": container.id,
-        "Names": [format!("/{}", container.name)],
         "Image": container.image,
         "ImageID": container.image_id,
         "ImageManifestDescriptor": inspect::manifest(container),

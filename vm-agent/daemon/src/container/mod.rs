@@ -65,7 +65,7 @@ use crate::router::{Routed, complete, handle};
 use crate::state::Daemon;
 use std::sync::Arc;
 
-pub fn route(daemon: Arc<Daemon>, request: ApiRequest) -> Routed {
+pub fn route(daemon: Arc<Daemon>, mut request: ApiRequest) -> Routed {
     let path = request.path.clone();
     match (request.method.as_str(), path.segments().as_slice()) {
         ("GET", ["containers", "json"]) => {
@@ -103,6 +103,13 @@ pub fn route(daemon: Arc<Daemon>, request: ApiRequest) -> Routed {
         ("POST", ["containers", id, "rename"]) => changing(daemon, request, id, lifecycle::rename),
         ("POST", ["containers", id, "resize"]) => settled(daemon, request, id, lifecycle::resize),
         ("POST", ["containers", id, "update"]) => changing(daemon, request, id, lifecycle::update),
+        (_, ["containers", ..]) => match path.with_link_name() {
+            Some(path) => {
+                request.path = path;
+                route(daemon, request)
+            }
+            None => Routed::NotMine(request),
+        },
         _ => Routed::NotMine(request),
     }
 }

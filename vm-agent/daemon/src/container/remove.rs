@@ -2,7 +2,7 @@
 
 use super::record::{Container, Status};
 use super::store::Entry;
-use super::{lifecycle, neighbours, signal, snapshot};
+use super::{lifecycle, links, neighbours, signal, snapshot};
 use crate::error::{ApiError, ApiResult};
 use crate::http_message::{ApiRequest, ApiResponse, empty, ok_json};
 use crate::state::Daemon;
@@ -14,10 +14,8 @@ pub async fn serve(daemon: Arc<Daemon>, request: ApiRequest, id: String) -> ApiR
     let (force, volumes) = (request.query.flag("force"), request.query.flag("v"));
     let entry = daemon.containers.entry(&id)?;
     if request.query.flag("link") {
-        // A name alone is the container's own; names through another container went with Docker's old links.
-        return Err(ApiError::internal(
-            "Conflict, cannot remove the default link name of the container",
-        ));
+        links::remove(&daemon, &id).await?;
+        return Ok(empty(StatusCode::NO_CONTENT));
     }
     remove(&daemon, &entry, &id, force, volumes).await?;
     Ok(empty(StatusCode::NO_CONTENT))

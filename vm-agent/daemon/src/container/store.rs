@@ -1,6 +1,7 @@
 //! All containers: found by id, name or prefix, listed without waiting, kept on disk.
 
 use super::init_layer;
+use super::links;
 use super::record::{Container, Fixed, State};
 use crate::config::Config;
 use crate::error::{ApiError, ApiResult};
@@ -168,6 +169,15 @@ impl Containers {
         if let Some(entry) = map
             .get(reference)
             .or_else(|| by_name.and_then(|id| map.get(&id)))
+        {
+            return Ok(entry.clone());
+        }
+        if let Some((parent, alias)) = name.rsplit_once('/')
+            && let Some(id) = self.names().get(parent)
+            && let Some(target) = map
+                .get(id)
+                .and_then(|entry| links::target(&entry.now(), alias))
+            && let Some(entry) = map.get(&target)
         {
             return Ok(entry.clone());
         }

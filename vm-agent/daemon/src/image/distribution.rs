@@ -47,18 +47,21 @@ impl CredentialSource for RegistryAuth {
     }
 }
 
-/// Host and port of what a client calls a server: `https://index.docker.io/v1/`, `registry.example.org:5000`.
+/// The registry of what a client calls a server: `https://index.docker.io/v1/`, `registry.example.org:5000`.
 fn host_of(server: &str) -> &str {
     let rest = server.split_once("://").map_or(server, |(_, rest)| rest);
-    rest.split('/').next().unwrap_or_default()
+    match rest.split('/').next().unwrap_or_default() {
+        "" | "index.docker.io" => "docker.io",
+        host => host,
+    }
 }
 
 impl Images {
     /// `docker login`: asks the registry itself whether it takes the credentials.
     pub async fn log_in(&self, auth: RegistryAuth) -> ApiResult<()> {
         let host = host_of(&auth.serveraddress).to_owned();
-        let scheme = self.scheme(&host);
-        let registry = Registry::whole(&host, scheme, Arc::new(auth)).map_err(told)?;
+        let endpoints = self.endpoints(&host)?;
+        let registry = Registry::whole(&host, &endpoints, Arc::new(auth)).map_err(told)?;
         registry.log_in().await.map_err(|error| match error {
             // A token service that knows the user otherwise; anything else is the attempt's own failure to Docker.
             Error::Denied(words) if words.starts_with("unauthorized") => {
@@ -80,11 +83,11 @@ impl Images {
             .map_err(|error| ApiError::bad_request(error.to_string()))?
             .or_latest();
         let full = reference.to_string();
-        let scheme = self.scheme(&reference.domain);
+        let endpoints = self.endpoints(&reference.domain)?;
         let asked = longshore_registry::reference::Reference::parse(&full).map_err(told)?;
         let source = Some(Arc::new(auth) as Arc<dyn CredentialSource>);
         let registry =
-            Registry::open(&asked, Access::Pull, scheme, Vec::new(), source).map_err(told)?;
+            Registry::open(&asked, Access::Pull, &endpoints, Vec::new(), source).map_err(told)?;
         let (served, bytes) = registry
             .manifest(asked.object(), &full)
             .await

@@ -8,6 +8,7 @@ mod cache;
 mod commit;
 mod content;
 mod distribution;
+mod endpoints;
 mod import;
 mod progress;
 mod pull;

@@ -1,7 +1,5 @@
 //! Pulling through the supervisor's transfer service.
 
-use std::net::IpAddr;
-
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE};
 use bytes::Bytes;
@@ -151,54 +149,11 @@ impl Images {
         self.publish_event("pull", &reference.familiar(), &reference.familiar_name());
         Ok(())
     }
-
-    /// `http` for registries on the loopback and those that daemon.json declares insecure.
-    pub(super) fn scheme(&self, domain: &str) -> &'static str {
-        let insecure = self.config.settings().strings("insecure-registries");
-        if is_insecure(domain, &insecure) {
-            "http"
-        } else {
-            "https"
-        }
-    }
 }
 
 /// A pull by tag and digest is stored by its digest alone, as Docker does.
 fn stored_name(reference: &Reference) -> String {
     reference.to_string()
-}
-
-pub(super) fn is_insecure(domain: &str, insecure: &[String]) -> bool {
-    let host = match domain.rsplit_once(':') {
-        Some((host, port)) if port.bytes().all(|b| b.is_ascii_digit()) => host,
-        _ => domain,
-    };
-    let host = host.trim_matches(['[', ']']);
-    let address: Option<IpAddr> = host.parse().ok();
-    if host == "localhost" || address.is_some_and(|address| address.is_loopback()) {
-        return true;
-    }
-    insecure.iter().any(|entry| {
-        let entry = entry
-            .split_once("://")
-            .map_or(entry.as_str(), |(_, rest)| rest);
-        entry == domain || entry == host || in_network(address, entry)
-    })
-}
-
-/// Whether an address is in `10.0.0.0/8`.
-fn in_network(address: Option<IpAddr>, network: &str) -> bool {
-    let (Some(IpAddr::V4(address)), Some((base, prefix))) = (address, network.split_once('/'))
-    else {
-        return false;
-    };
-    match (base.parse::<std::net::Ipv4Addr>(), prefix.parse::<u32>()) {
-        (Ok(base), Ok(prefix @ 1..=32)) => {
-            (address.to_bits() ^ base.to_bits()) >> (32 - prefix) == 0
-        }
-        (Ok(_), Ok(0)) => true,
-        _ => false,
-    }
 }
 
 /// Where an image goes: under `name`, with its layers unpacked for `platform`.
@@ -272,24 +227,6 @@ pub(super) fn encoded(
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn insecure_registries_are_found_by_name_address_and_network() {
-        let insecure = ["10.0.2.2:5000", "192.168.0.0/16", "http://reg.local"].map(str::to_owned);
-        for (domain, expected) in [
-            ("10.0.2.2:5000", true),
-            ("10.0.2.2:5001", false),
-            ("192.168.7.1:5000", true),
-            ("192.169.7.1", false),
-            ("reg.local:80", true),
-            ("127.0.0.1:5000", true),
-            ("localhost:5000", true),
-            ("[::1]:5000", true),
-            ("docker.io", false),
-        ] {
-            assert_eq!(is_insecure(domain, &insecure), expected, "{domain}");
-        }
-    }
 
     #[test]
     fn credentials_come_in_both_alphabets() {

@@ -50,7 +50,7 @@ impl Images {
         let auth_stream = credentials.as_ref().map(|stream| stream.id.clone());
         let resolver = RegistryResolver {
             auth_stream: auth_stream.unwrap_or_default(),
-            default_scheme: self.scheme(&reference.domain).to_owned(),
+            host_dir: self.hosts_folder(&reference.domain)?.display().to_string(),
             ..RegistryResolver::default()
         };
         let registry = to_any(&OciRegistry {

@@ -5,7 +5,7 @@ use std::fs;
 use serde_json::{Map, Value, json};
 
 use super::version::{VERSION, kernel_version};
-use crate::config::SNAPSHOTTER;
+use crate::config::{SNAPSHOTTER, Settings};
 use crate::container::Status;
 use crate::error::ApiResult;
 use crate::state::{Daemon, hostname};
@@ -40,7 +40,7 @@ pub async fn describe(daemon: &Daemon) -> ApiResult<Value> {
             "Log": ["json-file", "local", "none"],
         },
         "LoggingDriver": settings.string("log-driver").unwrap_or("json-file"),
-        "RegistryConfig": registry_config(&settings.strings("insecure-registries")),
+        "RegistryConfig": registry_config(&settings),
         "DockerRootDir": daemon.config.options.data_root,
         "Labels": settings.labels(),
         "Runtimes": runtimes(),
@@ -134,18 +134,26 @@ fn runtimes() -> Value {
     Value::Object(found)
 }
 
-fn registry_config(insecure: &[String]) -> Value {
+fn registry_config(settings: &Settings) -> Value {
+    let insecure = settings.strings("insecure-registries");
+    let mirrors = settings.strings("registry-mirrors");
+    let mirrors = mirrors
+        .iter()
+        .map(|url| format!("{}/", url.trim_end_matches('/')));
+    let mirrors: Vec<String> = mirrors.collect();
     let mut indexes = Map::new();
     let entry = |name: &str, official: bool| json!({ "Mirrors": [], "Name": name, "Official": official, "Secure": official });
-    indexes.insert("docker.io".to_owned(), entry("docker.io", true));
+    let mut official = entry("docker.io", true);
+    official["Mirrors"] = json!(mirrors);
+    indexes.insert("docker.io".to_owned(), official);
     let mut networks = vec!["::1/128".to_owned(), "127.0.0.0/8".to_owned()];
-    for registry in insecure {
+    for registry in &insecure {
         match registry.contains('/') && !registry.contains("://") {
             true => networks.push(registry.clone()),
             false => drop(indexes.insert(registry.clone(), entry(registry, false))),
         }
     }
-    json!({ "IndexConfigs": indexes, "InsecureRegistryCIDRs": networks, "Mirrors": null })
+    json!({ "IndexConfigs": indexes, "InsecureRegistryCIDRs": networks, "Mirrors": (!mirrors.is_empty()).then_some(mirrors) })
 }
 
 /// What is the same on every machine.
@@ -200,9 +208,19 @@ mod tests {
 
     #[test]
     fn insecure_registries_are_listed_by_kind() {
-        let config = registry_config(&["10.0.2.2:5000".into(), "192.168.0.0/16".into()]);
+        let daemon_json = json!({
+            "insecure-registries": ["10.0.2.2:5000", "192.168.0.0/16"],
+            "registry-mirrors": ["https://mirror.example.org"],
+        });
+        let config = registry_config(&Settings {
+            daemon_json: daemon_json.as_object().cloned().unwrap_or_default(),
+            ..Settings::default()
+        });
         assert_eq!(config["IndexConfigs"]["10.0.2.2:5000"]["Secure"], false);
         assert_eq!(config["InsecureRegistryCIDRs"][2], "192.168.0.0/16");
         assert_eq!(config["IndexConfigs"]["docker.io"]["Official"], true);
+        let mirrors = json!(["https://mirror.example.org/"]);
+        assert_eq!(config["Mirrors"], mirrors);
+        assert_eq!(config["IndexConfigs"]["docker.io"]["Mirrors"], mirrors);
     }
 }

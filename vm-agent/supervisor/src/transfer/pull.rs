@@ -79,7 +79,7 @@ pub async fn pull(
     let registry = Registry::open(
         &reference,
         Access::Pull,
-        &resolver.default_scheme,
+        &super::endpoints(&reference, &resolver)?,
         resolver.headers.into_iter().collect(),
         credentials,
     )?;

@@ -57,7 +57,7 @@ pub async fn push(
     let registry = Registry::open(
         &reference,
         Access::Push,
-        &resolver.default_scheme,
+        &super::endpoints(&reference, &resolver)?,
         resolver.headers.into_iter().collect(),
         credentials,
     )?;
