@@ -7,13 +7,12 @@
 //! A file name is bytes and JSON is text: so an address is the path with every byte that is no plain character as `%XX`.
 
 use std::fs::{self, File};
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use http::{HeaderValue, StatusCode, header};
 use serde::Serialize;
 
@@ -28,8 +27,6 @@ use crate::state::Daemon;
 
 /// The most of one folder that is told.
 const MOST_ENTRIES: usize = 10_000;
-/// What is read of a file at once.
-const PIECE: usize = 64 * 1024;
 
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "PascalCase")]
@@ -199,7 +196,10 @@ async fn content(daemon: Arc<Daemon>, request: ApiRequest, id: String) -> ApiRes
     let most = [limit, told].into_iter().flatten().min();
     let mut response = archive_response(move |writer| {
         let _mounted = (rootfs, place);
-        send(file, most, &writer.0)
+        // A file that has become shorter breaks the answer off, as its length was told.
+        let mut writer = pack::in_pieces(writer);
+        io::copy(&mut file.take(most.unwrap_or(u64::MAX)), &mut writer)?;
+        writer.flush()
     });
     let headers = response.headers_mut();
     let kind = HeaderValue::from_static("application/octet-stream");
@@ -210,25 +210,6 @@ async fn content(daemon: Arc<Daemon>, request: ApiRequest, id: String) -> ApiRes
         headers.insert(header::CONTENT_LENGTH, HeaderValue::from(most));
     }
     Ok(response)
-}
-
-/// Sends at most so much; a file that has become shorter breaks the answer off, as its length was told.
-fn send(
-    file: File,
-    most: Option<u64>,
-    to: &tokio::sync::mpsc::Sender<io::Result<Bytes>>,
-) -> io::Result<()> {
-    let mut source = file.take(most.unwrap_or(u64::MAX));
-    loop {
-        let mut piece = vec![0; PIECE];
-        let read = source.read(&mut piece)?;
-        if read == 0 {
-            return Ok(());
-        }
-        piece.truncate(read);
-        let sent = to.blocking_send(Ok(piece.into()));
-        sent.map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe))?;
-    }
 }
 
 #[cfg(test)]

@@ -17,6 +17,14 @@ use super::place::Place;
 /// Hands what is written to the response, as it comes.
 pub struct ChunkWriter(pub mpsc::Sender<io::Result<Bytes>>);
 
+/// Bytes of a piece.
+const PIECE: usize = 64 * 1024;
+
+/// Whatever is written goes on in pieces of one size, but the last.
+pub fn in_pieces<W: Write>(to: W) -> io::BufWriter<W> {
+    io::BufWriter::with_capacity(PIECE, to)
+}
+
 impl Write for ChunkWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.0
@@ -32,7 +40,7 @@ impl Write for ChunkWriter {
 
 /// Writes `place` under `name`; folders with all they hold.
 pub fn write(place: &Place, name: &OsStr, to: impl Write) -> io::Result<()> {
-    let mut tar = Builder::new(io::BufWriter::with_capacity(64 * 1024, to));
+    let mut tar = Builder::new(in_pieces(to));
     if place.meta.file_type().is_symlink() {
         append_link(&mut tar, &place.meta, Path::new(name), &place.link_target)?;
     } else if place.meta.is_file() {
@@ -140,7 +148,7 @@ fn append_link<W: Write>(
 /// The whole file system of a container, for `export`; other mounts in it are left out.
 pub fn write_all(root: &Path, to: impl Write) -> io::Result<()> {
     let mut whole = Whole {
-        tar: Builder::new(io::BufWriter::with_capacity(64 * 1024, to)),
+        tar: Builder::new(in_pieces(to)),
         device: fs::metadata(root)?.dev(),
         names: HashMap::new(),
     };
