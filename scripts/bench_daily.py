@@ -103,8 +103,10 @@ class Daily:
         """A published port from the host: ours through the channel, the reference's through QEMU's user network, its only way."""
         self.docker("load", "-q", "-i", self.images / "nginx.tar")
         self.docker("run", "-d", "--name", "web", "-p", f"{self.side.publish}:80", "nginx")
-        file = "/usr/share/nginx/html/big"
-        self.docker("exec", "web", "sh", "-c", f"head -c {BIG << 20} /dev/zero > {file}; echo small > {file[:-3]}small")
+        with tempfile.TemporaryDirectory() as folder:
+            for name, size in (("big", BIG << 20), ("small", 6)):
+                Path(folder, name).write_bytes(bytes(size))
+                self.docker("cp", Path(folder, name), "web:/usr/share/nginx/html/")
         self.wait_for_web()
 
         def get(path, count):

@@ -16,13 +16,29 @@ where
     C: AsyncRead + AsyncWrite + Unpin,
     G: AsyncRead + AsyncWrite + Unpin,
 {
-    let (client_read, client_write) = tokio::io::split(client);
     let (guest_read, guest_write) = tokio::io::split(guest);
+    splice_ahead(client, async { Ok(guest_read) }, guest_write, gone).await
+}
+
+/// The same with a guest that has yet to answer: what the client says goes there meanwhile.
+pub async fn splice_ahead<C, R, W>(
+    client: C,
+    answered: impl Future<Output = io::Result<R>>,
+    guest_write: W,
+    gone: impl Future<Output = ()>,
+) -> io::Result<()>
+where
+    C: AsyncRead + AsyncWrite + Unpin,
+    R: AsyncRead + Unpin,
+    W: AsyncWrite + Unpin,
+{
+    let (client_read, client_write) = tokio::io::split(client);
     let outward = pump(client_read, guest_write);
     // A client that is gone may have sent something before: only the way back to it ends at once.
     let inward = async {
+        let carry = async { pump(answered.await?, client_write).await };
         tokio::select! {
-            result = pump(guest_read, client_write) => result,
+            result = carry => result,
             () = gone => Ok(()),
         }
     };

@@ -14,7 +14,7 @@ use crate::auth::{self, Challenge, CredentialSource, Credentials};
 use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::hosts::Endpoint;
-use crate::reference::Reference;
+use crate::reference::{Reference, is_loopback};
 
 /// Manifests that we understand, as an Accept header.
 const MANIFESTS: &str = "application/vnd.docker.distribution.manifest.v2+json, \
@@ -138,9 +138,25 @@ fn request_failed(request: &str, error: &reqwest::Error) -> Error {
     ))
 }
 
+/// A registry may send us to its store, but not to what listens on this machine for nobody else.
+fn follow(attempt: reqwest::redirect::Attempt) -> reqwest::redirect::Action {
+    let first = attempt.previous().first();
+    if first.is_some_and(|first| !may_lead(first, attempt.url())) {
+        let to = attempt.url().origin().ascii_serialization();
+        return attempt.error(format!("the registry sends to {to}, which is this machine"));
+    }
+    reqwest::redirect::Policy::default().redirect(attempt)
+}
+
+fn may_lead(from: &reqwest::Url, to: &reqwest::Url) -> bool {
+    let is_local = |url: &reqwest::Url| url.host_str().is_some_and(is_loopback);
+    is_local(from) || !is_local(to)
+}
+
 fn http_client(endpoint: &Endpoint) -> Result<reqwest::Client> {
     reqwest::Client::builder()
         .tls_danger_accept_invalid_certs(endpoint.skip_verify)
+        .redirect(reqwest::redirect::Policy::custom(follow))
         .connect_timeout(Duration::from_secs(30))
         // No byte for this long: the connection is broken.
         .read_timeout(Duration::from_secs(60))
@@ -473,6 +489,11 @@ impl Registry {
         })?;
         let place = answer.url().join(location);
         let place = place.map_err(|e| Error::Unavailable(format!("location {location:?}: {e}")))?;
+        if !may_lead(answer.url(), &place) {
+            return Err(Error::Denied(format!(
+                "the registry sends to {place}, which is this machine"
+            )));
+        }
         Ok(Upload::At(place))
     }
 

@@ -7,11 +7,12 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use longshore_host_api::types::PublishedPort;
+use longshore_local_socket::Stream;
 use longshore_protocol::dial::{DialHeader, DialReply, Proto};
 use longshore_protocol::line;
 use longshore_protocol::port_news::{Publication, Published};
 use longshore_protocol::{VERSION, ports};
-use tokio::io::BufReader;
+use tokio::io::{AsyncRead, WriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -174,25 +175,31 @@ pub struct Route {
 }
 
 impl Route {
-    /// Connects to the container's port through the agent.
-    pub async fn dial(&self) -> io::Result<BufReader<longshore_local_socket::Stream>> {
-        let stream = channel::dial(&self.channel, ports::DIAL)
-            .await
-            .map_err(io::Error::other)?;
-        let mut stream = BufReader::with_capacity(64 * 1024, stream);
+    /// Asks the agent for a connection to the container's port. What is written at once goes along with the question.
+    pub async fn open(&self) -> io::Result<(Answer, WriteHalf<Stream>)> {
         let header = DialHeader {
             version: VERSION,
             proto: self.proto,
             target: self.target,
         };
-        line::write_json(&mut stream, &header)
-            .await
-            .map_err(io::Error::other)?;
-        match line::read_json(&mut stream)
-            .await
-            .map_err(io::Error::other)?
-        {
-            Some(DialReply::Connected) => Ok(stream),
+        let mut first = Vec::new();
+        let written = line::write_json(&mut first, &header).await;
+        written.map_err(io::Error::other)?;
+        let opened = channel::open(&self.channel, ports::DIAL, &first).await;
+        let (opening, write) = opened.map_err(io::Error::other)?;
+        Ok((Answer(opening), write))
+    }
+}
+
+/// What the container sends, once the agent has connected to it.
+pub struct Answer(channel::Opening);
+
+impl Answer {
+    pub async fn connected(self) -> io::Result<impl AsyncRead + Unpin> {
+        let mut read = self.0.answered().await.map_err(io::Error::other)?;
+        let reply = line::read_json(&mut read).await.map_err(io::Error::other)?;
+        match reply {
+            Some(DialReply::Connected) => Ok(read),
             Some(DialReply::Error(why)) => {
                 Err(io::Error::new(io::ErrorKind::ConnectionRefused, why))
             }
@@ -210,28 +217,27 @@ async fn serve_tcp(listener: TcpListener, route: Route, end: CancellationToken) 
     .await;
 }
 
-async fn carry(client: TcpStream, route: &Route) {
+async fn carry(mut client: TcpStream, route: &Route) {
     let _ = client.set_nodelay(true);
-    let result = match route.dial().await {
-        Ok(guest) => splice::splice(client, guest, std::future::pending()).await,
-        Err(error) => {
-            reset(client);
-            Err(error)
-        }
+    let carried = async {
+        let (answer, guest_write) = route.open().await?;
+        let forever = std::future::pending();
+        splice::splice_ahead(&mut client, answer.connected(), guest_write, forever).await
     };
-    if let Err(error) = result {
+    if let Err(error) = carried.await {
+        reset(client);
         tracing::debug!(%error, target = %route.target, "a published connection ended");
     }
 }
 
-/// Refuses as a closed port would, as far as one can after accepting: with RST instead of FIN.
+/// Refuses as a closed port would, as far as one can after accepting, or breaks off: with RST instead of FIN.
 fn reset(client: TcpStream) {
     let _ = client.set_zero_linger();
 }
 
 #[cfg(all(test, unix))]
 mod tests {
-    use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt};
+    use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
     use tokio::net::UnixListener;
 
     use super::*;

@@ -61,10 +61,9 @@ async fn carry(
     let Ok(_slot) = route.slots.clone().try_acquire_owned() else {
         return;
     };
-    let Ok(guest) = route.dial().await else {
+    let Ok((answer, mut to_guest)) = route.open().await else {
         return;
     };
-    let (mut from_guest, mut to_guest) = tokio::io::split(guest);
     let (seen, mut last) = tokio::sync::watch::channel(());
     let outward = async {
         while let Some(datagram) = datagrams.recv().await {
@@ -77,6 +76,9 @@ async fn carry(
         }
     };
     let inward = async {
+        let Ok(mut from_guest) = answer.connected().await else {
+            return;
+        };
         let mut buffer = vec![0; 65536];
         while let Ok(length) = from_guest.read_u16().await {
             let datagram = &mut buffer[..usize::from(length)];

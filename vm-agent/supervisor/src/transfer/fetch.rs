@@ -21,6 +21,7 @@ const BREAKS: u32 = 5;
 
 pub struct Wanted<'a> {
     pub digest: &'a Digest,
+    /// In bytes; more is not taken.
     pub size: i64,
 }
 
@@ -84,7 +85,7 @@ async fn download(
             }
             offset += chunk.len() as u64;
             breaks = 0;
-            if wanted.size > 0 && offset > wanted.size as u64 {
+            if offset > wanted.size as u64 {
                 let message = format!(
                     "content {} is longer than its {} bytes",
                     wanted.digest, wanted.size
@@ -100,7 +101,7 @@ async fn download(
             }
             item.advance("downloading", offset as i64);
         };
-        if wanted.size <= 0 && reason.is_none() || offset == wanted.size as u64 {
+        if offset == wanted.size as u64 {
             return Ok(());
         }
         breaks += 1;

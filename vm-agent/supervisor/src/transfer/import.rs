@@ -389,6 +389,7 @@ impl Import {
     }
 
     async fn image(&mut self, manifest: &Manifest, parents: Vec<String>) -> Result<()> {
+        manifest.check()?;
         let config_digest: Digest = manifest.config.digest.parse()?;
         let config = self.bytes(&config_digest)?;
         let diff_ids = diff_ids(&config).unwrap_or_default();

@@ -83,6 +83,29 @@ pub struct Manifest {
     pub layers: Vec<Link>,
 }
 
+/// The kernel mounts 500 layers over each other (OVL_MAX_STACK, fs/overlayfs); one is the engine's own.
+const MAX_LAYERS: usize = 499;
+
+impl Manifest {
+    /// Refuses what no container could stand on, and what could have any length, before anything is fetched.
+    pub fn check(&self) -> Result<()> {
+        let count = self.layers.len();
+        if count > MAX_LAYERS {
+            return Err(Error::InvalidArgument(format!(
+                "max depth exceeded: the image has {count} layers and can have {MAX_LAYERS}"
+            )));
+        }
+        let mut links = self.layers.iter().chain([&self.config]);
+        match links.find(|link| link.size <= 0) {
+            Some(link) => Err(Error::InvalidArgument(format!(
+                "the manifest tells no size of {}",
+                link.digest
+            ))),
+            None => Ok(()),
+        }
+    }
+}
+
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Index {

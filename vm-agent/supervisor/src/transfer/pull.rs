@@ -239,6 +239,7 @@ impl Pull {
     }
 
     async fn image(&self, manifest: &Manifest, parents: Vec<String>) -> Result<()> {
+        manifest.check()?;
         let announce = manifest.layers.iter().map(|layer| {
             let item = self.progress.item(&layer.descriptor(), &parents);
             async move { item.set("waiting", 0).await }
