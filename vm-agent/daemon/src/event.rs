@@ -62,7 +62,19 @@ struct Journal {
     file: Option<File>,
     size: u64,
     next: u64,
+    /// Of the last event, in nanoseconds of the epoch.
+    last_time: i64,
     recent: VecDeque<(u64, Arc<Event>)>,
+}
+
+impl Journal {
+    /// Now, and later than every event before, even when the clock is set back: a client that goes on from the last time that
+    /// it saw gets each event once.
+    fn tick(&mut self) -> i64 {
+        let now = Utc::now().timestamp_nanos_opt().unwrap_or_default();
+        self.last_time = now.max(self.last_time + 1);
+        self.last_time
+    }
 }
 
 /// Publishes and follows events. Cheap to clone.
@@ -80,8 +92,8 @@ impl Events {
         let _ = std::fs::create_dir_all(&folder);
         let last = [path.clone(), path.with_extension("jsonl.old")]
             .into_iter()
-            .find_map(|path| last_in(&path).map(|entry| entry.seq));
-        let next = last.map_or(1, |seq| seq + 1);
+            .find_map(|path| last_in(&path));
+        let next = last.as_ref().map_or(1, |entry| entry.seq + 1);
         let file = OpenOptions::new().create(true).append(true).open(&path);
         if let Err(error) = &file {
             tracing::warn!(%error, path = %path.display(), "events are kept in memory only");
@@ -95,6 +107,7 @@ impl Events {
             file: file.ok(),
             size,
             next,
+            last_time: last.map_or(0, |entry| entry.event.time_nano),
             recent: VecDeque::new(),
         };
         // A crash in the middle of a line must not eat the next event.
@@ -116,7 +129,6 @@ impl Events {
         id: &str,
         attributes: BTreeMap<String, String>,
     ) {
-        let now = Utc::now();
         let legacy = matches!(kind, "container" | "image");
         let from = if kind == "container" {
             attributes.get("image").cloned()
@@ -130,6 +142,8 @@ impl Events {
                 String::new()
             }
         };
+        let mut journal = self.lock();
+        let time_nano = journal.tick();
         let event = Arc::new(Event {
             status: when_legacy(action),
             id: when_legacy(id),
@@ -141,15 +155,15 @@ impl Events {
                 attributes,
             },
             scope: "local".to_owned(),
-            time: now.timestamp(),
-            time_nano: now.timestamp_nanos_opt().unwrap_or_default(),
+            time: time_nano / 1_000_000_000,
+            time_nano,
         });
-        let seq = self.append(event);
+        let seq = self.append(&mut journal, event);
+        drop(journal);
         self.newest.send_replace(seq);
     }
 
-    fn append(&self, event: Arc<Event>) -> u64 {
-        let mut journal = self.lock();
+    fn append(&self, journal: &mut Journal, event: Arc<Event>) -> u64 {
         let seq = journal.next;
         journal.next += 1;
         let mut line = serde_json::to_vec(&Entry {
@@ -159,7 +173,7 @@ impl Events {
         .unwrap_or_default();
         line.push(b'\n');
         if journal.size + line.len() as u64 > JOURNAL_LIMIT {
-            self.rotate(&mut journal);
+            self.rotate(journal);
         }
         journal.size += line.len() as u64;
         if let Some(Err(error)) = journal.file.as_mut().map(|file| file.write_all(&line)) {
@@ -465,6 +479,21 @@ mod tests {
         assert_eq!(seen.len(), RECENT * 2 + 2);
         assert_eq!(seen.last().unwrap().action, "stop");
         std::fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
+    fn each_event_is_later_than_the_one_before() {
+        let events = Events::open(PathBuf::from("/proc/nonexistent"));
+        let mut follower = events.follow();
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| (0..30).for_each(|_| publish(&events, "start")));
+            }
+        });
+        let times = follower.ready().into_iter().map(|event| event.time_nano);
+        let times: Vec<i64> = times.collect();
+        assert_eq!(times.len(), 240);
+        assert!(times.is_sorted_by(|before, after| before < after));
     }
 
     #[test]
