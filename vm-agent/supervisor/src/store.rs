@@ -163,6 +163,14 @@ fn scan_table(
     Ok(())
 }
 
+fn record_of(
+    table: &impl ReadableTable<&'static str, &'static [u8]>,
+    key: &str,
+) -> Result<Option<Vec<u8>>> {
+    let record = table.get(key).map_err(failed)?;
+    Ok(record.map(|value| value.value().to_vec()))
+}
+
 impl Records for Read {
     fn scan(
         &self,
@@ -170,19 +178,13 @@ impl Records for Read {
         prefix: &str,
         visit: &mut dyn FnMut(&str, &[u8]) -> Result<bool>,
     ) -> Result<()> {
-        scan_table(
-            &self.0.open_table(table.definition()).map_err(failed)?,
-            prefix,
-            visit,
-        )
+        let table = self.0.open_table(table.definition()).map_err(failed)?;
+        scan_table(&table, prefix, visit)
     }
 
     fn raw(&self, table: Table, key: &str) -> Result<Option<Vec<u8>>> {
         let table = self.0.open_table(table.definition()).map_err(failed)?;
-        Ok(table
-            .get(key)
-            .map_err(failed)?
-            .map(|value| value.value().to_vec()))
+        record_of(&table, key)
     }
 }
 
@@ -193,19 +195,13 @@ impl Records for Write {
         prefix: &str,
         visit: &mut dyn FnMut(&str, &[u8]) -> Result<bool>,
     ) -> Result<()> {
-        scan_table(
-            &self.0.open_table(table.definition()).map_err(failed)?,
-            prefix,
-            visit,
-        )
+        let table = self.0.open_table(table.definition()).map_err(failed)?;
+        scan_table(&table, prefix, visit)
     }
 
     fn raw(&self, table: Table, key: &str) -> Result<Option<Vec<u8>>> {
         let table = self.0.open_table(table.definition()).map_err(failed)?;
-        Ok(table
-            .get(key)
-            .map_err(failed)?
-            .map(|value| value.value().to_vec()))
+        record_of(&table, key)
     }
 }
 

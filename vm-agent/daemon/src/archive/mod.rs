@@ -8,3 +8,4 @@ mod unpack;
 
 pub use api::{read_text, receive, route, unpack_into};
 pub use files::route as route_files;
+pub use pack::ChunkWriter;

@@ -14,6 +14,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use super::content::{Platform, digest_of};
 use super::pull::image_store;
 use super::{DANGLING, Images, Reference};
+use crate::archive::ChunkWriter;
 use crate::error::{ApiError, ApiResult};
 
 /// What the user asked of the new image.
@@ -73,7 +74,7 @@ impl Images {
             size,
         };
         let (sender, queue) = mpsc::channel(4);
-        let writing = tokio::task::spawn_blocking(move || layout.write(ChannelWriter(sender)));
+        let writing = tokio::task::spawn_blocking(move || layout.write(ChunkWriter(sender)));
         let store = image_store("", request.platform);
         let imported = self.import_archive(ReceiverStream::new(queue), store).await;
         let written = writing
@@ -199,21 +200,6 @@ impl Read for ChannelReader {
     }
 }
 
-struct ChannelWriter(mpsc::Sender<io::Result<Bytes>>);
-
-impl Write for ChannelWriter {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0
-            .blocking_send(Ok(Bytes::copy_from_slice(bytes)))
-            .map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe))?;
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
 /// An OCI image layout of one image (image-spec, image-layout.md).
 struct Layout {
     image: String,
@@ -225,7 +211,7 @@ struct Layout {
 }
 
 impl Layout {
-    fn write(self, to: ChannelWriter) -> io::Result<()> {
+    fn write(self, to: ChunkWriter) -> io::Result<()> {
         let manifest_digest = digest_of(self.manifest.as_bytes());
         let index = json!({
             "schemaVersion": 2,

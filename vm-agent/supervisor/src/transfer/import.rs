@@ -16,7 +16,7 @@ use tokio::sync::Semaphore;
 use super::manifest::{self, Index, Link, Manifest, Node, diff_ids};
 use super::progress::Progress;
 use super::pull::{is_unpacked, snapshot_label, target};
-use super::stage::{Blob, Layer, Stage};
+use super::stage::{Blob, Stage};
 use super::unpack::unpack_layer;
 use super::{client_stream, names};
 use crate::content::Finished;
@@ -434,16 +434,7 @@ impl Import {
                 Ok::<_, Error>(Some(unpacked))
             }
         });
-        for (i, unpacked) in try_join_all(work).await?.into_iter().enumerate() {
-            if let Some(unpacked) = unpacked {
-                let parent = i.checked_sub(1).map(|below| chain[below].clone());
-                self.stage.add_layer(Layer {
-                    chain_id: chain[i].clone(),
-                    parent,
-                    unpacked,
-                });
-            }
-        }
+        self.stage.add_layers(&chain, try_join_all(work).await?);
         Ok(())
     }
 

@@ -12,7 +12,7 @@ use super::credentials::StreamCredentials;
 use super::fetch::{Wanted, fetch};
 use super::manifest::{Link, Manifest, Node, diff_ids};
 use super::progress::{Item, Progress};
-use super::stage::{Blob, Layer, Stage};
+use super::stage::{Blob, Stage};
 use super::unpack::{ChannelReader, Unpacked, unpack_layer};
 use crate::core::{Core, Labels};
 use crate::digest::{Digest, chain_ids};
@@ -267,17 +267,7 @@ impl Pull {
             let stack = self.unpack.then(|| (&diff_ids[i], &chain[i]));
             self.layer(layer, stack, &parents)
         });
-        let unpacked = try_join_all(layers).await?;
-        for (i, unpacked) in unpacked.into_iter().enumerate() {
-            if let Some(unpacked) = unpacked {
-                let parent = i.checked_sub(1).map(|below| chain[below].clone());
-                self.stage.add_layer(Layer {
-                    chain_id: chain[i].clone(),
-                    parent,
-                    unpacked,
-                });
-            }
-        }
+        self.stage.add_layers(&chain, try_join_all(layers).await?);
         Ok(())
     }
 

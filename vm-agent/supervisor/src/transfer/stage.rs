@@ -51,11 +51,16 @@ impl Stage {
             .push(blob);
     }
 
-    pub fn add_layer(&self, layer: Layer) {
-        self.layers
-            .lock()
-            .expect("no panic under this lock")
-            .push(layer);
+    /// Adds what was unpacked of a stack of layers, each on the one before; nothing for those that were there.
+    pub fn add_layers(&self, chain: &[Digest], unpacked: Vec<Option<Unpacked>>) {
+        let mut layers = self.layers.lock().expect("no panic under this lock");
+        for (i, unpacked) in unpacked.into_iter().enumerate() {
+            layers.extend(unpacked.map(|unpacked| Layer {
+                chain_id: chain[i].clone(),
+                parent: i.checked_sub(1).map(|below| chain[below].clone()),
+                unpacked,
+            }));
+        }
     }
 
     pub fn add_image(&self, image: Image) {
