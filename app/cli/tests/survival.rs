@@ -46,6 +46,22 @@ fn containers_outlive_daemon_and_supervisor() {
 }
 
 #[test]
+fn a_network_namespace_that_nobody_owns_goes_with_the_daemon_that_made_it() {
+    let vm = shared();
+    vm.docker(&["run", "-d", "--name", "owner", "busybox", "sleep", "1000"]);
+    // As left by a daemon that died between making it and writing down whose it is.
+    let stray = "/run/docker/netns/stray";
+    vm.guest(&format!(
+        "touch {stray} && mount --bind /proc/self/ns/net {stray}"
+    ));
+    kill(vm, "longshore-daemon");
+    vm.docker(&["run", "--rm", "busybox", "true"]);
+    assert_eq!(vm.guest("ls /run/docker/netns").lines().count(), 1);
+    vm.docker(&["exec", "owner", "ping", "-c1", "-W5", "host.docker.internal"]);
+    vm.docker(&["rm", "-f", "owner"]);
+}
+
+#[test]
 fn an_exit_while_nobody_watches_is_known_afterwards() {
     let vm = shared();
     vm.docker(&[

@@ -138,17 +138,23 @@ impl Networks {
     }
 
     async fn prepare(&self) -> ApiResult<()> {
-        let (networks, forwards) = {
+        let (networks, forwards, namespaces) = {
             let mut state = self.state();
             self.drop_dead_sandboxes(&mut state);
+            let namespaces = state.sandboxes.values();
+            let namespaces = namespaces.map(|sandbox| sandbox.netns.clone()).collect();
             let forwards = state.sandboxes.values().flat_map(|sandbox| &sandbox.ports);
             (
                 state.networks.values().cloned().collect::<Vec<_>>(),
                 forwards.filter_map(driver::forward_of).collect::<Vec<_>>(),
+                namespaces,
             )
         };
-        self.blocking(move |kernel| kernel.prepare(&networks, &forwards))
-            .await?;
+        self.blocking(move |kernel| {
+            netns::keep_only(&namespaces);
+            kernel.prepare(&networks, &forwards)
+        })
+        .await?;
         self.restore_publications();
         self.restore_name_services().await;
         Ok(())
@@ -180,6 +186,8 @@ impl Networks {
 
     /// Creates a container's network namespace and returns its file.
     pub async fn create_netns(&self, id: &str) -> ApiResult<PathBuf> {
+        // Before that one, namespaces that nobody has are swept away.
+        self.prepared().await?;
         let path = netns_path(id);
         let target = path.clone();
         self.blocking(move |_| Ok(netns::create(&target)?)).await?;

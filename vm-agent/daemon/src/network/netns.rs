@@ -1,5 +1,6 @@
 //! Network namespaces that outlive the daemon, made and entered in process.
 
+use std::collections::HashSet;
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::fd::AsFd;
@@ -78,6 +79,17 @@ pub fn remove(path: &Path) {
     // A namespace may have been bound more than once by a crash between mount and record.
     while umount2(path, MntFlags::MNT_DETACH).is_ok() {}
     let _ = fs::remove_file(path);
+}
+
+/// Lets go of every namespace but those that belong to somebody: a daemon may die between making one and writing down whose
+/// it is.
+pub fn keep_only(kept: &HashSet<PathBuf>) {
+    let found = fs::read_dir(FOLDER).into_iter().flatten().flatten();
+    for path in found.map(|entry| entry.path()) {
+        if !kept.contains(&path) {
+            remove(&path);
+        }
+    }
 }
 
 /// Runs `work` on a thread that is inside the namespace bound to `path`.
