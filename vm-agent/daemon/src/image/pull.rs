@@ -3,6 +3,7 @@
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE};
 use bytes::Bytes;
+use futures::stream::BoxStream;
 use futures::{Stream, StreamExt};
 use longshore_supervisor_api::to_any;
 use serde::Deserialize;
@@ -86,18 +87,9 @@ impl Images {
         platform: Option<Platform>,
         auth: RegistryAuth,
     ) -> ApiResult<impl Stream<Item = std::io::Result<Bytes>> + Send + use<>> {
-        let (lines, queue) = mpsc::channel(64);
         let images = self.clone();
-        let work = async move {
-            if let Err(error) = images.pull_to(&reference, platform, auth, &lines).await {
-                let _ = lines.send(Err(error)).await;
-            }
-        };
-        tokio::spawn(crate::trace_context::scope(
-            crate::trace_context::current(),
-            work,
-        ));
-        respond(queue).await
+        while_read(|lines| async move { images.pull_to(&reference, platform, auth, &lines).await })
+            .await
     }
 
     pub(super) async fn pull_to(
@@ -200,8 +192,34 @@ fn pull_error(error: ApiError, reference: &Reference) -> ApiError {
     ApiError::internal(words)
 }
 
+/// The lines of `work`, which is given up when nobody reads them any more: its client has gone.
+pub(super) async fn while_read<F>(
+    work: impl FnOnce(Lines) -> F,
+) -> ApiResult<BoxStream<'static, std::io::Result<Bytes>>>
+where
+    F: Future<Output = ApiResult<()>> + Send + 'static,
+{
+    let (lines, queue) = mpsc::channel(64);
+    let work = work(lines.clone());
+    let work = async move {
+        tokio::select! {
+            ended = work => {
+                if let Err(error) = ended {
+                    let _ = lines.send(Err(error)).await;
+                }
+            }
+            () = lines.closed() => tracing::info!("the client has gone: its transfer is given up"),
+        }
+    };
+    tokio::spawn(crate::trace_context::scope(
+        crate::trace_context::current(),
+        work,
+    ));
+    respond(queue).await.map(StreamExt::boxed)
+}
+
 /// Waits for the first line: an error there is the response's own; a later one ends the stream in Docker's way.
-pub(super) async fn respond(
+async fn respond(
     mut queue: mpsc::Receiver<ApiResult<Value>>,
 ) -> ApiResult<impl Stream<Item = std::io::Result<Bytes>> + Send + use<>> {
     let first = match queue.recv().await {

@@ -4,11 +4,10 @@ use bytes::Bytes;
 use futures::Stream;
 use longshore_supervisor_api::to_any;
 use serde_json::json;
-use tokio::sync::mpsc;
 
 use super::content::Platform;
 use super::progress::PushProgress;
-use super::pull::{Lines, RegistryAuth, respond};
+use super::pull::{Lines, RegistryAuth, while_read};
 use super::{Images, Reference, StoredImage};
 use crate::error::{ApiError, ApiResult};
 use crate::supervisor::api::types;
@@ -31,31 +30,20 @@ impl Images {
         }
         let opened =
             Reference::parse(name).map_err(|error| ApiError::bad_request(error.to_string()))?;
-        let (lines, queue) = mpsc::channel(64);
         let images = self.clone();
-        let work = async move {
-            let references = match found {
-                Ok(references) => references,
-                Err(error) => {
-                    // Docker has opened its stream by then.
-                    let _ = lines.send(Ok(opening(&opened))).await;
-                    let _ = lines.send(Err(error)).await;
-                    return;
-                }
-            };
-            for (reference, image) in references {
-                let pushed = images.push_to(&reference, &image, platform.as_ref(), &auth, &lines);
-                if let Err(error) = pushed.await {
-                    let _ = lines.send(Err(error)).await;
-                    return;
-                }
+        while_read(|lines| async move {
+            if found.is_err() {
+                // Docker has opened its stream by then.
+                let _ = lines.send(Ok(opening(&opened))).await;
             }
-        };
-        tokio::spawn(crate::trace_context::scope(
-            crate::trace_context::current(),
-            work,
-        ));
-        respond(queue).await
+            for (reference, image) in found? {
+                images
+                    .push_to(&reference, &image, platform.as_ref(), &auth, &lines)
+                    .await?;
+            }
+            Ok(())
+        })
+        .await
     }
 
     /// What a push is of; 404 in Docker's words when it is not here.
