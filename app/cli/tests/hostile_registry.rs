@@ -299,7 +299,7 @@ fn a_broken_or_hostile_registry_is_told_what_is_wrong_and_nothing_stays() {
         ("stalls", Manner::Stalls),
     ]);
     let layer = layer();
-    registry.add_image("deep", &vec![layer.clone(); 10_000]);
+    registry.add_image("deep", &vec![b"small".to_vec(); 10_000]);
     let leaf = registry.add_image("nested", std::slice::from_ref(&layer));
     let index = |child: &[u8], kind| serde_json::json!({ "schemaVersion": 2, "mediaType": INDEX, "manifests": [link(child, kind)] });
     let inner = registry.add_manifest("nested", INDEX, &index(&leaf, MANIFEST));

@@ -216,7 +216,7 @@ impl Networks {
     fn addresses_of(&self, container_id: &str, name: &str) -> Option<Vec<IpAddr>> {
         let state = self.state();
         let own = state.sandboxes.get(container_id)?;
-        if matches!(name, "host.docker.internal" | "gateway.docker.internal") {
+        if files::HOST_NAMES.contains(&name) {
             return files::host_address().map(|address| vec![address.into()]);
         }
         let mut found = Vec::new();

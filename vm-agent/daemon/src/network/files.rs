@@ -113,8 +113,17 @@ pub fn resolv_conf(request: &ContainerNetworkRequest, name_service: bool) -> Str
     conf.render()
 }
 
-/// `hosts` for a container: itself by every address it has, the user's `--add-host`, and what it links to.
-pub fn hosts(request: &ContainerNetworkRequest, linked: &[String], set: &EndpointSet) -> String {
+/// The names of the user's machine, as Docker Desktop has them.
+pub const HOST_NAMES: [&str; 2] = ["host.docker.internal", "gateway.docker.internal"];
+
+/// `hosts` for a container: itself by every address it has, the user's `--add-host`, what it links to, and the user's machine where
+/// no name service tells of it.
+pub fn hosts(
+    request: &ContainerNetworkRequest,
+    linked: &[String],
+    set: &EndpointSet,
+    name_service: bool,
+) -> String {
     let mut text = match request.mode.as_str() {
         "host" => fs::read_to_string("/etc/hosts").unwrap_or_else(|_| HOSTS_HEAD.to_owned()),
         _ => HOSTS_HEAD.to_owned(),
@@ -134,6 +143,10 @@ pub fn hosts(request: &ContainerNetworkRequest, linked: &[String], set: &Endpoin
             address => address.trim_matches(['[', ']']),
         };
         let _ = writeln!(text, "{address}\t{name}");
+    }
+    // Behind the user's own lines: the first one counts.
+    if let Some(host) = host.filter(|_| gateway.is_some() && !name_service) {
+        let _ = writeln!(text, "{host}\t{}", HOST_NAMES.join(" "));
     }
     for line in linked.iter().chain(&own_lines(request, set)) {
         let _ = writeln!(text, "{line}");
@@ -218,7 +231,7 @@ mod tests {
             ..Default::default()
         };
         let linked = ["172.18.0.7\tdb".to_owned()];
-        let text = hosts(&request, &linked, &set);
+        let text = hosts(&request, &linked, &set, true);
         assert!(text.starts_with("127.0.0.1\tlocalhost\n"));
         assert!(text.ends_with(
             "10.0.0.9\tdb\n172.18.0.7\tdb\n172.18.0.2\tweb.example.org web\nfd00::2\tweb.example.org web\n"

@@ -221,11 +221,13 @@ impl Networks {
 
     /// `resolv.conf` for a container that starts.
     pub fn resolv_conf(&self, request: &ContainerNetworkRequest) -> String {
+        files::resolv_conf(request, self.has_name_service(request))
+    }
+
+    /// Whether a container gets the embedded name service: one of its networks has it.
+    fn has_name_service(&self, request: &ContainerNetworkRequest) -> bool {
         let wanted = self.wanted_networks(request).unwrap_or_default();
-        files::resolv_conf(
-            request,
-            wanted.iter().any(|(network, _)| network.has_name_service()),
-        )
+        wanted.iter().any(|(network, _)| network.has_name_service())
     }
 
     /// Checks what a container that is to be created says of its ends; 400 in Docker's words.
@@ -258,7 +260,7 @@ impl Networks {
         linked: &[String],
         set: &EndpointSet,
     ) -> String {
-        files::hosts(request, linked, set)
+        files::hosts(request, linked, set, self.has_name_service(request))
     }
 
     /// Networks free no space, and say so.
