@@ -68,13 +68,11 @@ impl Core {
         let (core, scope) = (self.clone(), scope.clone());
         blocking(move || {
             let _visible = core.content.gate.read().expect("no panic under this lock");
-            let is_new = core.store.write_blocking(|tx| {
+            core.store.write_blocking(|tx| {
                 let is_new = record_content(tx, &scope, &finished.digest, finished.size, &labels)?;
                 core.content.publish(&finished)?;
                 Ok(is_new)
-            })?;
-            finished.discard();
-            Ok(is_new)
+            })
         })
         .await
     }

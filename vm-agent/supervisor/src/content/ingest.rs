@@ -9,7 +9,7 @@ use super::ContentStore;
 use crate::digest::{Digest, Digester};
 use crate::error::{Error, IoStep, Result};
 
-/// A writer. Dropping it keeps what was written, for a later resume.
+/// A writer. Dropping it keeps what was written, for a later resume, where that was wanted.
 pub struct Ingest<'a> {
     store: &'a ContentStore,
     dir: PathBuf,
@@ -18,9 +18,10 @@ pub struct Ingest<'a> {
     offset: i64,
     total: i64,
     started_at: SystemTime,
+    stays: bool,
 }
 
-/// A complete and verified ingest, not yet visible.
+/// A complete and verified ingest, not yet visible. Dropping it takes away what is left of it: once published, its folder only.
 #[derive(Debug)]
 pub struct Finished {
     dir: PathBuf,
@@ -43,6 +44,7 @@ impl<'a> Ingest<'a> {
         namespace: &str,
         reference: &str,
         total: i64,
+        stays: bool,
     ) -> Result<Self> {
         let opened = Self::open_files(&dir, namespace, reference, total);
         match opened {
@@ -54,6 +56,7 @@ impl<'a> Ingest<'a> {
                 offset,
                 total,
                 started_at: SystemTime::now(),
+                stays,
             }),
             Err(error) => {
                 store.release(&dir);
@@ -147,6 +150,7 @@ impl<'a> Ingest<'a> {
                 "unexpected commit digest {digest}, expected {expected}"
             )));
         }
+        self.stays = true;
         Ok(Finished {
             dir: self.dir.clone(),
             digest,
@@ -157,7 +161,16 @@ impl<'a> Ingest<'a> {
 
 impl Drop for Ingest<'_> {
     fn drop(&mut self) {
+        if !self.stays {
+            let _ = std::fs::remove_dir_all(&self.dir);
+        }
         self.store.release(&self.dir);
+    }
+}
+
+impl Drop for Finished {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.dir);
     }
 }
 
@@ -168,11 +181,6 @@ impl Finished {
 
     pub fn open(&self) -> Result<File> {
         File::open(self.data()).step(|| format!("opening content {}", self.digest))
-    }
-
-    /// Removes what is left of the ingest once the blob is visible, or no longer wanted.
-    pub fn discard(&self) {
-        let _ = std::fs::remove_dir_all(&self.dir);
     }
 }
 
@@ -224,8 +232,36 @@ mod tests {
         assert!(store.open_blob(&digest).unwrap_err().is_not_found());
         let finished = resumed.finish(11, Some(&digest)).unwrap();
         store.publish(&finished).unwrap();
+        drop(finished);
+        assert_eq!(left(root.path()), 0);
         assert_eq!(store.read_small(&digest, 100).unwrap(), b"hello world");
         assert!(store.read_small(&digest, 10).is_err());
+    }
+
+    /// Folders of ingests.
+    fn left(root: &Path) -> usize {
+        let folder = root.join("io.containerd.content.v1.content/ingest");
+        std::fs::read_dir(folder).unwrap().count()
+    }
+
+    #[test]
+    fn nothing_stays_of_what_cannot_be_resumed() {
+        let root = tempfile::tempdir().unwrap();
+        let store = ContentStore::open(root.path()).unwrap();
+        store.scratch("moby", 0).unwrap().write(b"broken").unwrap();
+        assert_eq!(left(root.path()), 0);
+        let mut unwanted = store.scratch("moby", 0).unwrap();
+        unwanted.write(b"whole").unwrap();
+        drop(unwanted.finish(5, None).unwrap());
+        assert_eq!(left(root.path()), 0);
+        // A supervisor that is killed drops nothing.
+        std::mem::forget(store.scratch("moby", 0).unwrap());
+        let mut resumable = store.ingest("moby", "layer", 0).unwrap();
+        resumable.write(b"kept").unwrap();
+        drop(resumable);
+        assert_eq!(left(root.path()), 2);
+        ContentStore::open(root.path()).unwrap();
+        assert_eq!(left(root.path()), 1);
     }
 
     #[test]

@@ -17,6 +17,9 @@ use std::sync::{Mutex, RwLock};
 use crate::digest::Digest;
 use crate::error::{Error, IoStep, Result};
 
+/// Folders of ingests that end with their writer begin so.
+const SCRATCH: &str = "scratch-";
+
 pub struct ContentStore {
     blobs: PathBuf,
     ingests: PathBuf,
@@ -32,6 +35,13 @@ impl ContentStore {
         let (blobs, ingests) = (root.join("blobs/sha256"), root.join("ingest"));
         for dir in [&blobs, &ingests] {
             std::fs::create_dir_all(dir).step(|| format!("creating {}", dir.display()))?;
+        }
+        // What the last life of the supervisor was writing when it ended.
+        for entry in std::fs::read_dir(&ingests).step(|| "listing ingests".into())? {
+            let entry = entry.step(|| "listing ingests".into())?;
+            if entry.file_name().to_string_lossy().starts_with(SCRATCH) {
+                let _ = std::fs::remove_dir_all(entry.path());
+            }
         }
         Ok(Self {
             blobs,
@@ -106,7 +116,14 @@ impl ContentStore {
         {
             return Err(Error::Unavailable(format!("ref {reference} locked")));
         }
-        Ingest::open(self, dir, namespace, reference, total)
+        Ingest::open(self, dir, namespace, reference, total, true)
+    }
+
+    /// Starts writing what nobody can resume: unless it is finished and published, nothing of it stays.
+    pub fn scratch(&self, namespace: &str, total: i64) -> Result<Ingest<'_>> {
+        let reference = format!("{SCRATCH}{:032x}", rand::random::<u128>());
+        let dir = self.ingests.join(&reference);
+        Ingest::open(self, dir, namespace, &reference, total, false)
     }
 
     fn release(&self, dir: &Path) {

@@ -149,8 +149,7 @@ fn make_layer(
     upper: &Path,
     gzip: bool,
 ) -> Result<(Finished, Digest)> {
-    let reference = format!("diff-{:016x}", rand::random::<u64>());
-    let mut ingest = core.content.ingest(namespace, &reference, 0)?;
+    let mut ingest = core.content.scratch(namespace, 0)?;
     let output = io::BufWriter::with_capacity(128 * 1024, IngestWriter(&mut ingest));
     let step = || "writing a layer".to_owned();
     let uncompressed = if gzip {

@@ -124,16 +124,8 @@ async fn write(
     mut chunks: mpsc::Receiver<io::Result<Bytes>>,
 ) -> Result<Finished> {
     blocking(move || {
-        let reference = format!("fetch-{digest}");
         // Another transfer may be busy with the same blob: the one that ends first is kept.
-        let mut ingest = match core.content.ingest(&namespace, &reference, size) {
-            Err(Error::Unavailable(_)) => {
-                let own = format!("{reference}-{:016x}", rand::random::<u64>());
-                core.content.ingest(&namespace, &own, size)?
-            }
-            other => other?,
-        };
-        ingest.restart()?;
+        let mut ingest = core.content.scratch(&namespace, size)?;
         while let Some(chunk) = chunks.blocking_recv() {
             let chunk = chunk.map_err(|e| Error::Unavailable(e.to_string()))?;
             ingest.write(&chunk)?;

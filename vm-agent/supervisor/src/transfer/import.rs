@@ -39,10 +39,7 @@ pub fn store_bytes(
     digest: &Digest,
     bytes: &[u8],
 ) -> Result<Finished> {
-    let reference = format!("bytes-{digest}-{:016x}", rand::random::<u64>());
-    let mut ingest = core
-        .content
-        .ingest(namespace, &reference, bytes.len() as i64)?;
+    let mut ingest = core.content.scratch(namespace, bytes.len() as i64)?;
     ingest.write(bytes)?;
     ingest.finish(bytes.len() as i64, Some(digest))
 }
@@ -95,11 +92,7 @@ pub async fn import(
     for root in roots {
         import.root(&root, &destination).await?;
     }
-    let Import { archive, stage, .. } = import;
-    let images = stage.commit(&core, &scope).await?;
-    for left in archive.blobs.into_values() {
-        left.discard();
-    }
+    let images = import.stage.commit(&core, &scope).await?;
     for image in images {
         let progress_message = longshore_supervisor_api::types::transfer::Progress {
             event: "saved".into(),
@@ -185,8 +178,7 @@ impl Archive {
                 .insert(path.to_owned(), (expected.clone(), size as i64, false));
             return Ok(());
         }
-        let reference = format!("import-{:016x}", rand::random::<u64>());
-        let mut ingest = core.content.ingest(namespace, &reference, 0)?;
+        let mut ingest = core.content.scratch(namespace, 0)?;
         let mut buffer = vec![0; 256 * 1024];
         let mut compressed = None;
         loop {

@@ -132,9 +132,6 @@ fn commit(stage: Stage, core: &Arc<Core>, scope: &Scope) -> Result<Vec<Image>> {
             .map(|image| images::put(tx, &scope.namespace, image))
             .collect::<Result<Vec<bool>>>()
     })?;
-    for file in blobs.iter().filter_map(|blob| blob.file.as_ref()) {
-        file.discard();
-    }
     for layer in &layers {
         publish_layer(core, scope, layer);
     }
