@@ -17,7 +17,8 @@ use crate::log_task::Shared;
 use crate::ring::Read;
 
 const MAX_READERS: usize = 256;
-const HELLO_TIME: Duration = Duration::from_secs(5);
+/// For a reader to say what it wants: only [`MAX_READERS`] of them can wait at a time.
+const HELLO_TIME: Duration = Duration::from_secs(30);
 
 /// Listens on `path`, replacing a socket that a dead writer has left.
 pub(crate) fn listen(path: &Path) -> Result<UnixListener> {

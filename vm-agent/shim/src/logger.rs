@@ -15,7 +15,8 @@ use tokio::time::timeout;
 use crate::error::{Error, Result, Step};
 use crate::stdio::Owner;
 
-const READY_TIME: Duration = Duration::from_secs(10);
+/// Of a logger that lives and says nothing; one that dies is known at once. A guest with more work than CPUs is slow, not broken.
+const READY_TIME: Duration = Duration::from_secs(60);
 
 /// The URI, if it names a program.
 pub fn scheme(uri: &str) -> Option<&str> {
