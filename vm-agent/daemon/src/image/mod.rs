@@ -9,6 +9,7 @@ mod commit;
 mod content;
 mod distribution;
 mod import;
+mod mirrors;
 mod progress;
 mod pull;
 mod push;

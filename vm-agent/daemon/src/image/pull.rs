@@ -119,16 +119,31 @@ impl Images {
         let store = image_store(&name, platform.unwrap_or_else(Platform::host));
         let mut pull = PullProgress::default();
         let mut opened = false;
-        let tell = |event| {
+        let mut tell = |event| {
             let mut told = pull.translate(&event);
             if !told.is_empty() && !std::mem::replace(&mut opened, true) {
                 told.insert(0, opening.clone());
             }
             told
         };
-        self.transfer(side.registry.clone(), to_any(&store), Some(lines), tell)
-            .await
-            .map_err(|error| pull_error(error, reference))?;
+        let mut done = false;
+        for mirror in self.mirrors(reference) {
+            let pulled = self.transfer(mirror, to_any(&store), Some(lines), &mut tell);
+            match pulled.await {
+                Ok(()) => {
+                    done = true;
+                    break;
+                }
+                Err(error) => {
+                    tracing::warn!(%error, %reference, "a mirror does not give the image")
+                }
+            }
+        }
+        if !done {
+            self.transfer(side.registry.clone(), to_any(&store), Some(lines), tell)
+                .await
+                .map_err(|error| pull_error(error, reference))?;
+        }
         let unopened = (!opened).then_some(opening);
         for line in unopened.into_iter().chain(pull.finish()) {
             let _ = lines.send(Ok(line)).await;

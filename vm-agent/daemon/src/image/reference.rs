@@ -76,6 +76,11 @@ impl Reference {
         }
     }
 
+    /// Whether it is kept at Docker Hub, where names lead that name no registry.
+    pub fn is_of_docker_hub(&self) -> bool {
+        self.domain == DEFAULT_DOMAIN
+    }
+
     /// The same with `latest`, when it names neither tag nor digest.
     pub fn or_latest(mut self) -> Self {
         if self.tag.is_none() && self.digest.is_none() {

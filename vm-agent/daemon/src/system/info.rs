@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use longshore_protocol::engine_options;
 use serde_json::{Map, Value, json};
 
 use super::version::{VERSION, kernel_version};
@@ -40,10 +41,14 @@ pub async fn describe(daemon: &Daemon) -> ApiResult<Value> {
             "Log": ["json-file", "local", "none"],
         },
         "LoggingDriver": settings.string("log-driver").unwrap_or("json-file"),
-        "RegistryConfig": registry_config(&settings.strings("insecure-registries")),
+        "RegistryConfig": registry_config(
+            &settings.strings("insecure-registries"),
+            &settings.strings("registry-mirrors"),
+        ),
+        "Debug": settings.flag("debug", false),
         "DockerRootDir": daemon.config.options.data_root,
         "Labels": settings.labels(),
-        "Runtimes": runtimes(),
+        "Runtimes": runtimes(settings.daemon_json.get("runtimes")),
         "DefaultRuntime": settings.string("default-runtime").unwrap_or("longshore"),
         "LiveRestoreEnabled": true,
         "Containerd": {
@@ -51,6 +56,10 @@ pub async fn describe(daemon: &Daemon) -> ApiResult<Value> {
             "Namespaces": { "Containers": crate::config::NAMESPACE, "Plugins": "plugins.moby" },
         },
     });
+    merge(&mut info, proxies(settings.daemon_json.get("proxies")));
+    if let Some(pools) = address_pools(settings.daemon_json.get("default-address-pools")) {
+        info["DefaultAddressPools"] = pools;
+    }
     merge(&mut info, machine());
     merge(&mut info, fixed());
     Ok(info)
@@ -116,7 +125,30 @@ fn os_release(text: &str, key: &str) -> String {
     value.unwrap_or_default().trim_matches('"').to_owned()
 }
 
-fn runtimes() -> Value {
+/// Without the names and passwords in them.
+fn proxies(configured: Option<&Value>) -> Value {
+    let told = |key: &str| {
+        let url = configured.and_then(|proxies| proxies.get(key)?.as_str());
+        engine_options::without_secrets(url.unwrap_or_default())
+    };
+    json!({
+        "HttpProxy": told("http-proxy"),
+        "HttpsProxy": told("https-proxy"),
+        "NoProxy": told("no-proxy"),
+    })
+}
+
+fn address_pools(configured: Option<&Value>) -> Option<Value> {
+    let pools = configured?.as_array()?.iter();
+    Some(
+        pools
+            .map(|pool| json!({ "Base": pool["base"], "Size": pool["size"] }))
+            .collect(),
+    )
+}
+
+/// Ours, and those that are configured.
+fn runtimes(configured: Option<&Value>) -> Value {
     let mut found = Map::new();
     for (name, path) in [
         ("longshore", "/usr/bin/longshore-runtime"),
@@ -131,13 +163,23 @@ fn runtimes() -> Value {
         "io.containerd.longshore.v2".to_owned(),
         json!({ "path": "/usr/bin/longshore-runtime" }),
     );
+    for (name, told) in configured.and_then(Value::as_object).into_iter().flatten() {
+        found.insert(name.clone(), told.clone());
+    }
     Value::Object(found)
 }
 
-fn registry_config(insecure: &[String]) -> Value {
+fn registry_config(insecure: &[String], mirrors: &[String]) -> Value {
+    // Docker shows each with a slash at its end.
+    let mirrors: Vec<String> = mirrors
+        .iter()
+        .map(|url| format!("{}/", url.trim_end_matches('/')))
+        .collect();
+    let hubs = &mirrors;
     let mut indexes = Map::new();
     let entry = |name: &str, official: bool| json!({ "Mirrors": [], "Name": name, "Official": official, "Secure": official });
     indexes.insert("docker.io".to_owned(), entry("docker.io", true));
+    indexes["docker.io"]["Mirrors"] = json!(hubs);
     let mut networks = vec!["::1/128".to_owned(), "127.0.0.0/8".to_owned()];
     for registry in insecure {
         match registry.contains('/') && !registry.contains("://") {
@@ -145,22 +187,18 @@ fn registry_config(insecure: &[String]) -> Value {
             false => drop(indexes.insert(registry.clone(), entry(registry, false))),
         }
     }
-    json!({ "IndexConfigs": indexes, "InsecureRegistryCIDRs": networks, "Mirrors": null })
+    json!({ "IndexConfigs": indexes, "InsecureRegistryCIDRs": networks, "Mirrors": (!hubs.is_empty()).then_some(hubs) })
 }
 
 /// What is the same on every machine.
 fn fixed() -> Value {
     json!({
-        "Debug": false,
         "OomKillDisable": false,
         "CgroupDriver": "cgroupfs",
         "CgroupVersion": "2",
         "NEventsListener": 0,
         "IndexServerAddress": "https://index.docker.io/v1/",
         "GenericResources": null,
-        "HttpProxy": "",
-        "HttpsProxy": "",
-        "NoProxy": "",
         "ExperimentalBuild": false,
         "ServerVersion": VERSION,
         "Swarm": {
@@ -200,9 +238,18 @@ mod tests {
 
     #[test]
     fn insecure_registries_are_listed_by_kind() {
-        let config = registry_config(&["10.0.2.2:5000".into(), "192.168.0.0/16".into()]);
+        let config = registry_config(
+            &["10.0.2.2:5000".into(), "192.168.0.0/16".into()],
+            &["https://m".into()],
+        );
         assert_eq!(config["IndexConfigs"]["10.0.2.2:5000"]["Secure"], false);
         assert_eq!(config["InsecureRegistryCIDRs"][2], "192.168.0.0/16");
         assert_eq!(config["IndexConfigs"]["docker.io"]["Official"], true);
+        assert_eq!(config["Mirrors"], json!(["https://m/"]));
+        assert_eq!(
+            config["IndexConfigs"]["docker.io"]["Mirrors"][0],
+            "https://m/"
+        );
+        assert!(registry_config(&[], &[])["Mirrors"].is_null());
     }
 }
