@@ -62,4 +62,11 @@ it('takes back what the engine does not start with, and says why', async () => {
   expect(await page.getByLabel('Accelerator', { exact: true }).inputValue()).toBe('auto');
   expect(await longshore.docker('info', '--format', '{{.LoggingDriver}}')).toBe('local');
   await page.getByText('Engine running').waitFor();
-}, 180_000);
+
+  // Whoever restarts it elsewhere is told as well.
+  await longshore.longshore('settings', 'set', 'accelerator=hvf');
+  await page.evaluate(() => (location.hash = '#/containers'));
+  await page.getByRole('button', { name: 'Engine actions' }).click();
+  await page.getByRole('menuitem', { name: 'Restart' }).click();
+  await page.getByText('does not start with the new accelerator').waitFor({ timeout: 150_000 });
+}, 300_000);
