@@ -12,7 +12,7 @@ use longshore_host_api::types::LogSource;
     after_help = "\
 State lives in $LONGSHORE_HOME (default: the platform's data folder); each such folder is an instance of its own.
 Exit codes: 0 done, 2 bad input, 3 not found, 4 not in this state, 5 something is missing on this machine,
-6 the VM did not start, 7 no host service, 1 anything else; `shell` passes on its command's code."
+6 the VM did not start, 7 no host service, 8 new settings did not work and those before are back, 1 anything else; `shell` passes on its command's code."
 )]
 pub struct Options {
     #[command(subcommand)]

@@ -21,6 +21,8 @@ pub enum ErrorCode {
     Unavailable,
     /// The VM could not be started.
     StartFailed,
+    /// The engine did not start with new settings: those before are back, and it runs with them.
+    RolledBack,
     /// The service could not be reached or started.
     NoService,
     /// Anything else.
@@ -36,7 +38,7 @@ impl ErrorCode {
             ErrorCode::Forbidden => 403,
             ErrorCode::Conflict => 409,
             ErrorCode::Unavailable | ErrorCode::NoService => 503,
-            ErrorCode::StartFailed | ErrorCode::Internal => 500,
+            ErrorCode::StartFailed | ErrorCode::RolledBack | ErrorCode::Internal => 500,
         }
     }
 
@@ -49,6 +51,7 @@ impl ErrorCode {
             ErrorCode::Unavailable => 5,
             ErrorCode::StartFailed => 6,
             ErrorCode::NoService => 7,
+            ErrorCode::RolledBack => 8,
             ErrorCode::Forbidden | ErrorCode::Internal => 1,
         }
     }

@@ -117,6 +117,11 @@ impl Home {
     }
 
     /// The user's own dockerd configuration; need not be there.
+    /// The settings that the engine came up with last.
+    pub fn good_settings_file(&self) -> PathBuf {
+        self.root.join("settings.good.json")
+    }
+
     pub fn daemon_json(&self) -> PathBuf {
         self.root.join("daemon.json")
     }

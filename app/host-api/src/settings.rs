@@ -10,6 +10,10 @@ use serde_json::{Map, Value, json};
 
 use crate::size::Size;
 
+mod nearest;
+
+use nearest::nearest;
+
 /// The settings in force: what the user has set, over the defaults.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(ts_rs::TS))]
@@ -25,6 +29,9 @@ pub struct Settings {
     pub shares: Vec<String>,
     pub publish_address: IpAddr,
     pub insecure_registries: Vec<String>,
+    /// The engine's options, as dockerd's `daemon.json` would hold them (`longshore_protocol::engine_options`).
+    #[cfg_attr(test, ts(type = "Record<string, unknown>"))]
+    pub engine: Map<String, Value>,
     pub docker_context: bool,
     pub start_at_login: bool,
 }
@@ -48,6 +55,7 @@ enum Kind {
     Shares,
     Address,
     Registries,
+    Engine,
 }
 
 pub const KEYS: &[Key] = &[
@@ -112,6 +120,12 @@ pub const KEYS: &[Key] = &[
         needs_restart: true,
     },
     Key {
+        name: "engine",
+        help: "options of the engine, JSON as in Docker's daemon.json; += takes an object, -= a name",
+        kind: Kind::Engine,
+        needs_restart: true,
+    },
+    Key {
         name: "docker_context",
         help: "create a docker context named longshore (true or false)",
         kind: Kind::Flag,
@@ -170,6 +184,7 @@ impl Settings {
             shares: Vec::new(),
             publish_address: IpAddr::V4(Ipv4Addr::LOCALHOST),
             insecure_registries: Vec::new(),
+            engine: Map::new(),
             docker_context: true,
             start_at_login: false,
         }
@@ -224,6 +239,9 @@ impl Stored {
                 let value = check(key, &from_text(key, value))?;
                 self.0.insert(key.name.into(), value);
             }
+            Some(add) if matches!(key.kind, Kind::Engine) => {
+                self.change_engine(key, value, add)?;
+            }
             Some(add) => self.change_list(key, value, add)?,
         }
         Ok(key)
@@ -260,6 +278,48 @@ impl Stored {
             }
         }
         self.0.insert(key.name.into(), Value::Array(list));
+        Ok(())
+    }
+
+    /// These settings with what `tried` has changed of `good` put back, as far as it needs a restart and nobody has changed it
+    /// since; and the keys that are put back. `None`: there is nothing to put back.
+    pub fn put_back(&self, tried: &Self, good: &Self) -> Option<(Self, Vec<&'static str>)> {
+        let value = |stored: &Self, key: &Key| stored.0.get(key.name).cloned();
+        let changed = KEYS.iter().filter(|key| {
+            key.needs_restart
+                && value(tried, key) != value(good, key)
+                && value(self, key) == value(tried, key)
+        });
+        let mut back = self.clone();
+        let mut names = Vec::new();
+        for key in changed {
+            match value(good, key) {
+                Some(value) => back.0.insert(key.name.into(), value),
+                None => back.0.remove(key.name),
+            };
+            names.push(key.name);
+        }
+        (!names.is_empty()).then_some((back, names))
+    }
+
+    /// Adds the members of an object, or takes one away by its name.
+    fn change_engine(
+        &mut self,
+        key: &'static Key,
+        text: &str,
+        add: bool,
+    ) -> Result<(), SettingsError> {
+        let mut options = match self.0.get(key.name) {
+            Some(Value::Object(options)) => options.clone(),
+            _ => Map::new(),
+        };
+        if add {
+            options.extend(engine_options(key, &from_text(key, text))?);
+        } else if options.remove(text).is_none() {
+            return Err(bad(key, format!("does not contain {text:?}")));
+        }
+        let checked = check(key, &Value::Object(options))?;
+        self.0.insert(key.name.into(), checked);
         Ok(())
     }
 
@@ -346,6 +406,31 @@ fn check(key: &'static Key, value: &Value) -> Result<Value, SettingsError> {
         },
         Kind::Shares => check_list(key, value, check_share),
         Kind::Registries => check_list(key, value, check_registry),
+        Kind::Engine => {
+            let options = engine_options(key, value)?;
+            longshore_protocol::engine_options::check(&options)
+                .map_err(|refusal| bad(key, refusal.to_string()))?;
+            Ok(Value::Object(options))
+        }
+    }
+}
+
+/// An object; what is still a text was no JSON.
+fn engine_options(key: &Key, value: &Value) -> Result<Map<String, Value>, SettingsError> {
+    match value {
+        Value::Object(options) => Ok(options.clone()),
+        Value::String(text) => {
+            serde_json::from_str(text).map_err(|error| bad(key, plain_object(&error)))
+        }
+        other => Err(bad(key, format!("{other} is not a JSON object"))),
+    }
+}
+
+/// serde's own words where the text is no JSON at all: they say where.
+fn plain_object(error: &serde_json::Error) -> String {
+    match error.is_data() {
+        true => "this is not a JSON object: write {\"KEY\": VALUE, …}".to_owned(),
+        false => error.to_string(),
     }
 }
 
@@ -426,141 +511,5 @@ fn check_registry(text: &str) -> Result<String, String> {
     }
 }
 
-/// The key that was probably meant.
-fn nearest(name: &str) -> Option<&'static str> {
-    let name = name.to_ascii_lowercase().replace('-', "_");
-    KEYS.iter()
-        .map(|k| (distance(&name, k.name), k.name))
-        .filter(|(d, key)| *d <= key.len() / 3 || key.starts_with(&name) && name.len() > 2)
-        .min()
-        .map(|(_, key)| key)
-}
-
-/// Levenshtein's distance.
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, ca) in a.chars().take(64).enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, cb) in b.iter().enumerate() {
-            let cost = diagonal + usize::from(ca != *cb);
-            diagonal = row[j + 1];
-            row[j + 1] = cost.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[b.len()]
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const MACHINE: Machine = Machine {
-        cpus: 8,
-        memory: Size::gib(32),
-    };
-
-    #[test]
-    fn defaults_follow_the_machine() {
-        let big = Settings::defaults(MACHINE);
-        assert_eq!(
-            (big.cpus, big.memory, big.disk),
-            (8, Size::gib(4), Size::gib(64))
-        );
-        let small = Settings::defaults(Machine {
-            cpus: 1,
-            memory: Size::gib(2),
-        });
-        assert_eq!((small.cpus, small.memory), (1, Size::gib(1)));
-    }
-
-    #[test]
-    fn assignments_change_what_they_name() {
-        let mut stored = Stored::default();
-        for text in [
-            "cpus=3",
-            "memory=1536MiB",
-            "shares+=/srv//data/",
-            "shares+=/opt:ro",
-            "share_home=no",
-            "channel=serial",
-        ] {
-            stored.assign(text).unwrap();
-        }
-        let settings = stored.resolve(MACHINE);
-        assert_eq!(
-            (settings.cpus, settings.memory, settings.share_home),
-            (3, Size::mib(1536), false)
-        );
-        assert_eq!(
-            settings.share_list(),
-            [("/srv/data".into(), false), ("/opt".into(), true)]
-        );
-        stored.assign("shares-=/opt").unwrap();
-        stored.assign("cpus=").unwrap();
-        let settings = stored.resolve(MACHINE);
-        assert_eq!(
-            (settings.cpus, settings.shares),
-            (8, vec!["/srv/data".to_owned()])
-        );
-        assert_eq!(Stored::parse(&stored.to_json()).unwrap(), stored);
-    }
-
-    #[test]
-    fn bad_values_say_what_is_wrong() {
-        let table = [
-            (
-                "memroy=2g",
-                r#"unknown setting "memroy"; did you mean "memory"?"#,
-            ),
-            (
-                "publish-address=::1",
-                r#"unknown setting "publish-address"; did you mean "publish_address"?"#,
-            ),
-            ("acc=tcg", r#"did you mean "accelerator"?"#),
-            ("zzz=1", "known are cpus, memory"),
-            (
-                "memory=2x",
-                "setting memory: invalid size \"2x\": write a number",
-            ),
-            (
-                "memory=1m",
-                "setting memory: 1m is out of range: 256m to 1t",
-            ),
-            (
-                "cpus=0",
-                "setting cpus: 0 is not a whole number from 1 to 255",
-            ),
-            ("cpus=many", "not a whole number"),
-            ("accelerator=warp", "not one of auto, kvm, hvf, whpx, tcg"),
-            ("share_home=perhaps", "not true or false"),
-            ("shares+=relative", "not an absolute path"),
-            ("shares+=/", "the whole file system cannot be shared"),
-            ("shares+=/a/../b", "contains \"..\""),
-            ("shares-=/nowhere", "does not contain"),
-            ("cpus+=1", "is not a list"),
-            ("publish_address=localhost", "not an IP address"),
-            ("insecure_registries+=http://x", "is not HOST"),
-            ("nonsense", "is not KEY=VALUE"),
-        ];
-        for (text, want) in table {
-            let error = Stored::default().assign(text).unwrap_err().to_string();
-            assert!(error.contains(want), "{text}: {error}");
-        }
-    }
-
-    #[test]
-    fn a_damaged_file_is_refused_not_ignored() {
-        for text in [
-            "[]",
-            "{",
-            r#"{"cpu": 1}"#,
-            r#"{"memory": "lots"}"#,
-            r#"{"shares": "/x"}"#,
-        ] {
-            assert!(Stored::parse(text).is_err(), "{text}");
-        }
-        assert_eq!(Stored::parse("\n").unwrap(), Stored::default());
-    }
-}
+mod tests;

@@ -12,6 +12,7 @@ mod doctor;
 mod engine;
 mod guest;
 mod image;
+mod last_good;
 mod layers;
 mod login;
 mod logs;

@@ -16,7 +16,7 @@ use crate::operation::{self, Operation, Reporter};
 use crate::phase::Phase;
 use crate::vm::Vm;
 use crate::web::Web;
-use crate::{daemon_json, image, login, machine, settings_file, shares};
+use crate::{daemon_json, image, last_good, login, machine, settings_file, shares};
 
 /// The service; one for each `LONGSHORE_HOME`.
 pub struct Service {
@@ -159,6 +159,8 @@ impl Service {
         Ok(operation)
     }
 
+    /// Boots with the settings; where those have changed since the engine last came up, and it does not come up with them, with the
+    /// ones before.
     async fn boot(&self, reporter: &Reporter) -> Result<bool, ApiError> {
         if matches!(
             *self.vm.phase().borrow(),
@@ -166,8 +168,54 @@ impl Service {
         ) {
             return Ok(true);
         }
+        let tried = self.stored.lock().await.clone();
+        let failure = match self.boot_once(reporter).await {
+            Ok(already) => {
+                if !already {
+                    last_good::remember(&self.home, &tried);
+                }
+                return Ok(already);
+            }
+            Err(failure) => failure,
+        };
+        // Whatever else is wrong, the settings are not the cause of it.
+        if failure.code != ErrorCode::StartFailed {
+            return Err(failure);
+        }
+        let Some(good) = last_good::recall(&self.home) else {
+            return Err(failure);
+        };
+        let Some(names) = self.exchange(&tried, &good).await? else {
+            return Err(failure);
+        };
+        reporter.notice(format!(
+            "The engine does not start with the new {names}: {failure}. The settings before are tried."
+        ));
+        match self.boot_once(reporter).await {
+            Ok(_) => Err(last_good::rolled_back(&names, failure)),
+            Err(_) => {
+                // Nor with those before: the new ones are not to blame, and stay.
+                self.exchange(&good, &tried).await?;
+                Err(failure)
+            }
+        }
+    }
+
+    async fn boot_once(&self, reporter: &Reporter) -> Result<bool, ApiError> {
         let config = self.vm_config(reporter).await?;
         self.vm.start(config, reporter).await
+    }
+
+    /// Replaces what `from` has and nobody has changed since by what `to` has; names the settings that were others.
+    async fn exchange(&self, from: &Stored, to: &Stored) -> Result<Option<String>, ApiError> {
+        let mut stored = self.stored.lock().await;
+        let Some((next, names)) = stored.put_back(from, to) else {
+            return Ok(None);
+        };
+        settings_file::save(&self.home.settings_file(), &next)
+            .map_err(|e| ApiError::internal(e.to_string()))?;
+        *stored = next;
+        Ok(Some(names.join(", ")))
     }
 
     async fn vm_config(&self, reporter: &Reporter) -> Result<VmConfig, ApiError> {

@@ -111,9 +111,13 @@ service: string, name: string,
  */
 start_us: number, duration_us: number, fields: Record<string, unknown>, };
 
-export type Settings = { cpus: number, memory: string, disk: string, accelerator: string, channel: string, share_home: boolean, shares: Array<string>, publish_address: string, insecure_registries: Array<string>, docker_context: boolean, start_at_login: boolean, };
+export type Settings = { cpus: number, memory: string, disk: string, accelerator: string, channel: string, share_home: boolean, shares: Array<string>, publish_address: string, insecure_registries: Array<string>, 
+/**
+ * The engine's options, as dockerd's `daemon.json` would hold them (`longshore_protocol::engine_options`).
+ */
+engine: Record<string, unknown>, docker_context: boolean, start_at_login: boolean, };
 
-export type ErrorCode = "invalid" | "not_found" | "conflict" | "forbidden" | "unavailable" | "start_failed" | "no_service" | "internal";
+export type ErrorCode = "invalid" | "not_found" | "conflict" | "forbidden" | "unavailable" | "start_failed" | "rolled_back" | "no_service" | "internal";
 
 export type ApiError = { code: ErrorCode, message: string, hint?: string, 
 /**

@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import { columns, Finder, Layout, Log, MOST_LINES } from './log';
+import { columns, Finder, inOrder, Layout, Log, MOST_LINES } from './log';
 
 it('splits the time off and keeps the style for the next line', () => {
   const log = new Log();
@@ -10,6 +10,17 @@ it('splits the time off and keeps the style for the next line', () => {
     [3, '', 'no time'],
   ]);
   expect(log.lines[1]?.style).toEqual({ fg: 1 });
+});
+
+it('puts the lines of several writers in the order of their times', () => {
+  const of = (from: string, ...raw: string[]) => raw.map((text) => ({ raw: text, source: 'stdout' as const, from }));
+  const web = of('web', '2026-01-02T03:04:05Z a', 'goes with a', '2026-01-02T03:04:06.5Z d');
+  const db = of('db', '2026-01-02T03:04:05.000000001Z b', '2026-01-02T03:04:06.25Z c');
+  expect(inOrder([web, db]).map((line) => line.raw.split(' ').at(-1))).toEqual(['a', 'a', 'b', 'c', 'd']);
+  const log = new Log();
+  for (const line of inOrder([web, db])) log.add([line.raw], line.source, line.from);
+  expect(log.lines.map((line) => line.from)).toEqual(['web', 'web', 'db', 'db', 'web']);
+  expect([log.lastTime('web'), log.lastTime('db')]).toEqual(['2026-01-02T03:04:06.5Z', '2026-01-02T03:04:06.25Z']);
 });
 
 it('holds the last lines', () => {

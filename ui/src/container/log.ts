@@ -14,6 +14,8 @@ export interface Line {
   text: string;
   time: string;
   source: Source;
+  /** Who has written it, where several write; else empty. */
+  from: string;
   /** Columns of its visible text. */
   width: number;
   /** The style that the lines before have left. */
@@ -27,16 +29,20 @@ export class Log {
   lines: Line[] = [];
   dropped = 0;
   #next = 1;
-  #styles: Record<Source, Style> = { stdout: PLAIN, stderr: PLAIN };
+  #styles = new Map<string, Style>();
+  #last = new Map<string, string>();
 
   /** Adds lines as the engine sends them; returns how many old ones went. */
-  add(raw: string[], source: Source): number {
+  add(raw: string[], source: Source, from = ''): number {
+    const stream = `${source}/${from}`;
     for (const line of raw) {
+      const style = this.#styles.get(stream) ?? PLAIN;
       const time = TIME.exec(line);
       let text = time ? line.slice(time[0].length) : line;
       if (text.length > MOST_CHARACTERS) text = `${text.slice(0, MOST_CHARACTERS)}… (${text.length} characters)`;
-      this.lines.push({ number: this.#next++, text, time: time?.[1] ?? '', source, width: columns(plain(text)), style: this.#styles[source] });
-      this.#styles[source] = styleAfter(text, this.#styles[source]);
+      this.lines.push({ number: this.#next++, text, time: time?.[1] ?? '', source, from, width: columns(plain(text)), style });
+      this.#styles.set(stream, styleAfter(text, style));
+      if (time) this.#last.set(from, time[1]!);
     }
     if (this.lines.length <= MOST_LINES + SLACK) return 0;
     const gone = this.lines.length - MOST_LINES;
@@ -50,10 +56,45 @@ export class Log {
     this.lines = [];
   }
 
-  /** Where to go on after a break: the moment of the last line. */
-  get lastTime(): string | undefined {
-    return this.lines.at(-1)?.time || undefined;
+  /** Where to go on after a break: the moment of the writer's last line. */
+  lastTime(from = ''): string | undefined {
+    return this.#last.get(from);
   }
+}
+
+/** A container whose log is read; another start of it is another writer. */
+export interface Writer {
+  id: string;
+  tty: boolean;
+  /** What its lines are marked with, where several write; else empty. */
+  label: string;
+  started: string;
+  running: boolean;
+}
+
+/** A line of one writer, as the engine has sent them. */
+export interface Written {
+  raw: string;
+  source: Source;
+  from: string;
+}
+
+/** The lines of several writers in the order in which they were written; those of one writer stay in theirs. */
+export function inOrder(writers: Written[][]): Written[] {
+  const timed = writers.flatMap((lines) => {
+    let time = '';
+    // A line without a time goes with the one before it.
+    return lines.map((line) => ({ line, time: (time = padded(line.raw) ?? time) }));
+  });
+  return timed.sort((a, b) => (a.time < b.time ? -1 : a.time > b.time ? 1 : 0)).map(({ line }) => line);
+}
+
+/** The line's time with all nine digits of its fraction, so that texts compare as the times do. */
+function padded(raw: string): string | undefined {
+  const time = TIME.exec(raw)?.[1];
+  if (time === undefined) return undefined;
+  const fraction = /\.(\d+)/.exec(time)?.[1] ?? '';
+  return time.slice(0, 19) + fraction.padEnd(9, '0');
 }
 
 /** The lines that hold a text; each line is looked at once, however the log grows. */

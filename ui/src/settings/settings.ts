@@ -13,11 +13,12 @@ export function assignments(before: Settings, after: Settings): string[] {
     for (const item of before[key]) if (!after[key].includes(item)) list.push(`${key}-=${item}`);
     for (const item of after[key]) if (!before[key].includes(item)) list.push(`${key}+=${item}`);
   }
+  if (JSON.stringify(before.engine) !== JSON.stringify(after.engine)) list.push(`engine=${JSON.stringify(after.engine)}`);
   return list;
 }
 
 /** The settings that only the next start of the VM brings into force. */
-export const NEED_RESTART: (keyof Settings)[] = ['cpus', 'memory', 'disk', 'accelerator', 'channel', 'share_home', 'insecure_registries'];
+export const NEED_RESTART: (keyof Settings)[] = ['cpus', 'memory', 'disk', 'accelerator', 'channel', 'share_home', 'insecure_registries', 'engine'];
 
 export function needsRestart(before: Settings, after: Settings): boolean {
   return NEED_RESTART.some((key) => JSON.stringify(before[key]) !== JSON.stringify(after[key]));

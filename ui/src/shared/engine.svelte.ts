@@ -62,8 +62,9 @@ class Engine {
     return this.#work('stop', () => host.stop());
   }
 
-  async restart() {
-    if (await this.stop()) await this.start();
+  /** Whether it has come back as it was asked to; else `failure` says why not. */
+  async restart(): Promise<boolean> {
+    return (await this.stop()) && (await this.start());
   }
 
   async #work(kind: 'start' | 'stop', begin: () => Promise<AsyncGenerator<Progress>>): Promise<boolean> {

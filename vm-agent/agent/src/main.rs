@@ -12,6 +12,7 @@ mod control;
 mod dial;
 mod disk;
 mod edge;
+mod environment;
 mod layers;
 mod local;
 mod logs;
@@ -54,6 +55,9 @@ fn main() -> ExitCode {
 
 fn prepare_disk() -> anyhow::Result<()> {
     let config = config::load();
+    if let Err(error) = environment::prepare(&config.daemon_json) {
+        tracing::error!("the services start without the options of their environment: {error}");
+    }
     // A share that does not answer must not hold up the disk; a disk that fails must not hide the shares.
     std::thread::scope(|scope| {
         scope.spawn(|| shares::mount_configured(&config.shares));

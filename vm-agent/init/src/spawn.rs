@@ -120,6 +120,9 @@ fn become_program(program: &Program, log: &File, null: &File) -> Errno {
     }
 }
 
+/// `NAME=VALUE` lines that the agent has written for the services, if it has.
+const ENVIRONMENT: &str = "/run/longshore/environment";
+
 fn environment(program: &Program) -> Vec<CString> {
     let mut variables = vec![
         "PATH=/usr/sbin:/usr/bin:/sbin:/bin".to_owned(),
@@ -128,6 +131,8 @@ fn environment(program: &Program) -> Vec<CString> {
     // `LONGSHORE_LOG=debug` on the kernel command line arrives in init's environment.
     let ours = std::env::vars().filter(|(name, _)| name.starts_with("LONGSHORE_"));
     variables.extend(ours.map(|(name, value)| format!("{name}={value}")));
+    let written = std::fs::read_to_string(ENVIRONMENT).unwrap_or_default();
+    variables.extend(written.lines().map(str::to_owned));
     if !program.sockets.is_empty() {
         let names: Vec<&str> = program.sockets.iter().map(|(name, _)| *name).collect();
         variables.push(format!("LISTEN_FDS={}", names.len()));

@@ -7,6 +7,7 @@
 pub mod config;
 pub mod control;
 pub mod dial;
+pub mod engine_options;
 pub mod line;
 pub mod local;
 pub mod logs;

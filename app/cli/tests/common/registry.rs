@@ -99,8 +99,13 @@ impl Registry {
 
     /// Puts an archive of scripts/images in, and gives the digest of its manifest.
     pub fn push(&self, name: &str) -> String {
+        self.push_as(name, name)
+    }
+
+    /// The same, to the repository `path`.
+    pub fn push_as(&self, name: &str, path: &str) -> String {
         let source = format!("docker-archive:{}", image_archive(name).display());
-        let target = format!("docker://127.0.0.1:{}/{name}:1", self.port);
+        let target = format!("docker://127.0.0.1:{}/{path}:1", self.port);
         let digest = self._storage.path().join("digest");
         let mut copy = Command::new("skopeo");
         copy.args(["copy", "--quiet", "--dest-tls-verify=false", "--digestfile"])

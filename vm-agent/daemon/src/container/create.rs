@@ -64,7 +64,12 @@ pub async fn create(
     daemon
         .networks
         .check_endpoints(&neighbours::endpoint_settings(&networking))?;
-    fill_defaults(&mut host, &machine, &mut warnings);
+    fill_defaults(
+        &mut host,
+        &machine,
+        &daemon.config.settings(),
+        &mut warnings,
+    );
     let bindings = host.port_bindings.as_ref();
     if host.network_mode == "host" && bindings.is_some_and(|ports| !ports.is_empty()) {
         warnings.push("Published ports are discarded when using host network mode".to_owned());
@@ -196,7 +201,21 @@ fn check_log_driver(config: &Config, host: &mut HostConfig) -> ApiResult<()> {
     super::log_options::check_log_options(&host.log_config)
 }
 
-fn fill_defaults(host: &mut HostConfig, machine: &Machine, warnings: &mut Vec<String>) {
+/// Bytes, told as a number or as a size such as `64M`.
+fn shm_size(configured: &Value) -> Option<i64> {
+    let bytes = match configured {
+        Value::String(text) => longshore_protocol::engine_options::size(text),
+        number => number.as_u64(),
+    };
+    bytes.and_then(|bytes| i64::try_from(bytes).ok())
+}
+
+fn fill_defaults(
+    host: &mut HostConfig,
+    machine: &Machine,
+    settings: &Settings,
+    warnings: &mut Vec<String>,
+) {
     let or = |value: &mut String, default: &str| {
         if value.is_empty() {
             default.clone_into(value);
@@ -212,7 +231,8 @@ fn fill_defaults(host: &mut HostConfig, machine: &Machine, warnings: &mut Vec<St
         host.network_mode = "bridge".to_owned();
     }
     if host.shm_size == 0 {
-        host.shm_size = DEFAULT_SHM;
+        let configured = settings.daemon_json.get("default-shm-size");
+        host.shm_size = configured.and_then(shm_size).unwrap_or(DEFAULT_SHM);
     }
     let open = host.privileged
         || host

@@ -7,6 +7,7 @@ use super::record::Container;
 use crate::error::{ApiError, ApiResult};
 use crate::filter::go_boolean;
 use longshore_container_log as log;
+use longshore_protocol::engine_options;
 
 /// Records that may wait for the disk in the mode `non-blocking`, in bytes.
 const DEFAULT_BUFFER: u64 = 1 << 20;
@@ -51,18 +52,6 @@ pub fn for_writer(
 
 /// Refuses options that the driver does not have, at creation; in Docker's words.
 pub fn check_log_options(config: &LogConfig) -> ApiResult<()> {
-    const ANY: [&str; 2] = ["mode", "max-buffer-size"];
-    const JSON_FILE: [&str; 8] = [
-        "max-file",
-        "max-size",
-        "compress",
-        "labels",
-        "labels-regex",
-        "env",
-        "env-regex",
-        "tag",
-    ];
-    const LOCAL: [&str; 3] = ["max-file", "max-size", "compress"];
     let driver = config.driver.as_str();
     if driver == "none" {
         return Ok(());
@@ -85,16 +74,15 @@ pub fn check_log_options(config: &LogConfig) -> ApiResult<()> {
             "error parsing option max-buffer-size: invalid size: '{text}'"
         )));
     }
-    let known: &[&str] = match driver {
-        "json-file" => &JSON_FILE,
-        "local" => &LOCAL,
-        _ => {
-            return Err(ApiError::bad_request(format!(
-                "error looking up logging plugin {driver}: plugin \"{driver}\" not found"
-            )));
-        }
-    };
-    let unknown = |key: &&String| !ANY.contains(&key.as_str()) && !known.contains(&key.as_str());
+    if !engine_options::LOG_DRIVERS
+        .iter()
+        .any(|(name, _)| *name == driver)
+    {
+        return Err(ApiError::bad_request(format!(
+            "error looking up logging plugin {driver}: plugin \"{driver}\" not found"
+        )));
+    }
+    let unknown = |key: &&String| !engine_options::has_log_option(driver, key);
     match config.config.keys().find(unknown) {
         Some(key) if driver == "local" => Err(ApiError::bad_request(format!(
             "unknown log opt '{key}' for log driver local"

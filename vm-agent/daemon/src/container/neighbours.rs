@@ -3,6 +3,7 @@
 use super::config::NetworkingConfig;
 use super::links;
 use super::{Container, Rootfs};
+use crate::config::Settings;
 use crate::error::{ApiError, ApiResult};
 use crate::image::Platform;
 use crate::network::{
@@ -74,8 +75,16 @@ pub fn endpoint_settings(networking: &NetworkingConfig) -> BTreeMap<String, Endp
         .collect()
 }
 
-/// What networking needs to know of a container that starts.
-pub fn network_request(container: &Container, netns: PathBuf) -> ContainerNetworkRequest {
+/// What networking needs to know of a container that starts; its own name servers and their like before the engine's.
+pub fn network_request(
+    container: &Container,
+    settings: &Settings,
+    netns: PathBuf,
+) -> ContainerNetworkRequest {
+    let own_or = |own: &Option<Vec<String>>, key: &str| match own {
+        Some(own) if !own.is_empty() => own.clone(),
+        _ => settings.strings(key),
+    };
     let (config, host) = (&container.config, &container.host_config);
     let bindings = host.port_bindings.iter().flatten().map(|(port, bindings)| {
         let bindings = bindings.iter().flatten().map(|binding| PortBinding {
@@ -96,9 +105,9 @@ pub fn network_request(container: &Container, netns: PathBuf) -> ContainerNetwor
         port_bindings: bindings.collect(),
         publish_all_ports: host.publish_all_ports,
         netns,
-        dns: host.dns.clone().unwrap_or_default(),
-        dns_search: host.dns_search.clone().unwrap_or_default(),
-        dns_options: host.dns_options.clone().unwrap_or_default(),
+        dns: own_or(&host.dns, "dns"),
+        dns_search: own_or(&host.dns_search, "dns-search"),
+        dns_options: own_or(&host.dns_options, "dns-opts"),
         extra_hosts: host.extra_hosts.clone().unwrap_or_default(),
     }
 }
@@ -146,7 +155,11 @@ pub async fn attach_network(daemon: &Daemon, container: &Container) -> ApiResult
         "host" => None,
         _ => Some(daemon.networks.create_netns(&container.id).await?),
     };
-    let request = network_request(container, namespace.clone().unwrap_or_default());
+    let request = network_request(
+        container,
+        &daemon.config.settings(),
+        namespace.clone().unwrap_or_default(),
+    );
     let attached = daemon.networks.attach(&request).await;
     let set = match (attached, &namespace) {
         (Ok(set), _) => set,
@@ -180,7 +193,8 @@ pub fn update_network_files(
     after: (&Container, &EndpointSet),
 ) -> ApiResult<()> {
     let folder = daemon.containers.folder(&after.0.id);
-    let request = network_request(after.0, PathBuf::new());
+    let settings = daemon.config.settings();
+    let request = network_request(after.0, &settings, PathBuf::new());
     let path = folder.join("hosts");
     let hosts = std::fs::read_to_string(&path)?;
     let updated = daemon
@@ -188,7 +202,7 @@ pub fn update_network_files(
         .updated_hosts(&hosts, &request, before.1, after.1);
     std::fs::write(path, updated)?;
     let path = folder.join("resolv.conf");
-    let was = network_request(before.0, PathBuf::new());
+    let was = network_request(before.0, &settings, PathBuf::new());
     let (was, is) = (
         daemon.networks.resolv_conf(&was),
         daemon.networks.resolv_conf(&request),

@@ -238,6 +238,7 @@ async fn surroundings(
         ipc_peer: peer(&host.ipc_mode)?,
         swap_limit: Machine::detect().swap_limit,
         default_ulimits: default_ulimits.collect(),
+        no_new_privileges: settings.flag("no-new-privileges", false),
         linked: links::environment(daemon, container)?,
     })
 }

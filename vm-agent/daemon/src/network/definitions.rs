@@ -77,6 +77,7 @@ impl Networks {
             state.networks.insert(network.id.clone(), network);
             added = true;
         }
+        added |= self.follow_bridge_options(&mut state)?;
         added |= self.follow_ipv6(&mut state)?;
         if added {
             self.inner.store.save_networks(&state.networks)?;

@@ -6,6 +6,7 @@ pub mod agent;
 mod announce;
 mod api;
 mod attach;
+mod default_bridge;
 mod default_pools;
 mod definitions;
 mod dns;

@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use longshore_protocol::engine_options;
 use serde_json::{Map, Value, json};
 
 use super::version::{VERSION, kernel_version};
@@ -41,9 +42,10 @@ pub async fn describe(daemon: &Daemon) -> ApiResult<Value> {
         },
         "LoggingDriver": settings.string("log-driver").unwrap_or("json-file"),
         "RegistryConfig": registry_config(&settings),
+        "Debug": settings.flag("debug", false),
         "DockerRootDir": daemon.config.options.data_root,
         "Labels": settings.labels(),
-        "Runtimes": runtimes(),
+        "Runtimes": runtimes(settings.daemon_json.get("runtimes")),
         "DefaultRuntime": settings.string("default-runtime").unwrap_or("longshore"),
         "LiveRestoreEnabled": true,
         "Containerd": {
@@ -51,6 +53,10 @@ pub async fn describe(daemon: &Daemon) -> ApiResult<Value> {
             "Namespaces": { "Containers": crate::config::NAMESPACE, "Plugins": "plugins.moby" },
         },
     });
+    merge(&mut info, proxies(settings.daemon_json.get("proxies")));
+    if let Some(pools) = address_pools(settings.daemon_json.get("default-address-pools")) {
+        info["DefaultAddressPools"] = pools;
+    }
     merge(&mut info, machine());
     merge(&mut info, fixed());
     Ok(info)
@@ -116,7 +122,30 @@ fn os_release(text: &str, key: &str) -> String {
     value.unwrap_or_default().trim_matches('"').to_owned()
 }
 
-fn runtimes() -> Value {
+/// Without the names and passwords in them.
+fn proxies(configured: Option<&Value>) -> Value {
+    let told = |key: &str| {
+        let url = configured.and_then(|proxies| proxies.get(key)?.as_str());
+        engine_options::without_secrets(url.unwrap_or_default())
+    };
+    json!({
+        "HttpProxy": told("http-proxy"),
+        "HttpsProxy": told("https-proxy"),
+        "NoProxy": told("no-proxy"),
+    })
+}
+
+fn address_pools(configured: Option<&Value>) -> Option<Value> {
+    let pools = configured?.as_array()?.iter();
+    Some(
+        pools
+            .map(|pool| json!({ "Base": pool["base"], "Size": pool["size"] }))
+            .collect(),
+    )
+}
+
+/// Ours, and those that are configured.
+fn runtimes(configured: Option<&Value>) -> Value {
     let mut found = Map::new();
     for (name, path) in [
         ("longshore", "/usr/bin/longshore-runtime"),
@@ -131,6 +160,9 @@ fn runtimes() -> Value {
         "io.containerd.longshore.v2".to_owned(),
         json!({ "path": "/usr/bin/longshore-runtime" }),
     );
+    for (name, told) in configured.and_then(Value::as_object).into_iter().flatten() {
+        found.insert(name.clone(), told.clone());
+    }
     Value::Object(found)
 }
 
@@ -159,16 +191,12 @@ fn registry_config(settings: &Settings) -> Value {
 /// What is the same on every machine.
 fn fixed() -> Value {
     json!({
-        "Debug": false,
         "OomKillDisable": false,
         "CgroupDriver": "cgroupfs",
         "CgroupVersion": "2",
         "NEventsListener": 0,
         "IndexServerAddress": "https://index.docker.io/v1/",
         "GenericResources": null,
-        "HttpProxy": "",
-        "HttpsProxy": "",
-        "NoProxy": "",
         "ExperimentalBuild": false,
         "ServerVersion": VERSION,
         "Swarm": {

@@ -55,6 +55,8 @@ pub struct Surroundings {
     pub ipc_peer: Option<u32>,
     pub swap_limit: bool,
     pub default_ulimits: Vec<super::config::Ulimit>,
+    /// The engine's `no-new-privileges`, for containers that say nothing of it.
+    pub no_new_privileges: bool,
     /// Variables of what it links to.
     pub linked: Vec<String>,
 }
@@ -159,7 +161,8 @@ fn process(container: &Container, around: &Surroundings, capabilities: &[String]
         let [height, width] = host.console_size;
         process["consoleSize"] = json!({ "height": height, "width": width });
     }
-    if no_new_privileges(host) {
+    let told = security_option(host, "no-new-privileges").is_some();
+    if no_new_privileges(host) || around.no_new_privileges && !told {
         process["noNewPrivileges"] = json!(true);
     }
     let limits = rlimits(host, &around.default_ulimits);

@@ -1,0 +1,72 @@
+// What a user sets in the pages is found in the engine, and what does not work is taken back.
+import type { Browser, Page } from 'playwright-core';
+import { afterAll, afterEach, beforeAll, expect, it } from 'vitest';
+import { accessible, launch, picture, watch } from './browser';
+import { Longshore } from './longshore';
+
+const longshore = new Longshore();
+let browser: Browser;
+let page: Page;
+let wrong: string[];
+
+const options = () => page.getByLabel('Engine options');
+const button = (name: string) => page.getByRole('button', { name, exact: true });
+
+beforeAll(async () => {
+  await longshore.longshore('settings', 'set', 'cpus=2', 'memory=1g', 'disk=8g', 'docker_context=false');
+  await longshore.longshore('start');
+  browser = await launch();
+  page = await (await browser.newContext({ viewport: { width: 1180, height: 740 } })).newPage();
+  wrong = watch(page);
+  await page.goto(await longshore.longshore('ui', '--no-open'));
+  await page.evaluate(() => (location.hash = '#/settings'));
+});
+
+afterAll(async () => {
+  await browser?.close();
+  await longshore.end();
+});
+
+afterEach(() => {
+  expect(wrong.splice(0)).toEqual([]);
+});
+
+it('refuses options that the engine does not have, and says what to do', async () => {
+  await options().fill('{"debug": true');
+  await page.getByText('This is not JSON yet').waitFor();
+  expect(await button('Apply and restart').or(button('Save')).isEnabled()).toBe(false);
+  await accessible(page);
+  await options().fill('{"debug": true, "colour": 1}');
+  await button('Save for the next start').click();
+  const alert = page.getByRole('alert');
+  await alert.getByText("don't match any configuration option: colour; remove them").waitFor();
+  await button('Discard').click();
+  expect(await options().inputValue()).toBe('');
+});
+
+it('brings options into force', async () => {
+  await options().fill('{"log-driver": "local", "labels": ["from=page"], "bip": "10.33.0.1/24"}');
+  await picture(page, 'engine-options');
+  await button('Apply and restart').click();
+  await page.getByText('Applied; the engine has restarted').waitFor({ timeout: 120_000 });
+  expect(await longshore.docker('info', '--format', '{{.LoggingDriver}} {{.Labels}}')).toBe('local [from=page]');
+  expect(await longshore.docker('network', 'inspect', '--format', '{{(index .IPAM.Config 0).Gateway}}', 'bridge')).toBe('10.33.0.1');
+}, 150_000);
+
+it('takes back what the engine does not start with, and says why', async () => {
+  await page.getByLabel('Accelerator', { exact: true }).selectOption('hvf');
+  await button('Apply and restart').click();
+  const alert = page.getByRole('alert');
+  await alert.getByText('does not start with the new accelerator').waitFor({ timeout: 150_000 });
+  expect(await alert.innerText()).toContain('the settings before are back, and the engine runs with them');
+  expect(await page.getByLabel('Accelerator', { exact: true }).inputValue()).toBe('auto');
+  expect(await longshore.docker('info', '--format', '{{.LoggingDriver}}')).toBe('local');
+  await page.getByText('Engine running').waitFor();
+
+  // Whoever restarts it elsewhere is told as well.
+  await longshore.longshore('settings', 'set', 'accelerator=hvf');
+  await page.evaluate(() => (location.hash = '#/containers'));
+  await page.getByRole('button', { name: 'Engine actions' }).click();
+  await page.getByRole('menuitem', { name: 'Restart' }).click();
+  await page.getByText('does not start with the new accelerator').waitFor({ timeout: 150_000 });
+}, 300_000);
