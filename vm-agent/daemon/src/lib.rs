@@ -17,6 +17,7 @@ pub mod network;
 pub mod router;
 pub mod server;
 pub mod state;
+mod store_check;
 pub mod supervisor;
 pub mod system;
 pub mod trace_context;
