@@ -21,6 +21,7 @@ mod store_check;
 pub mod supervisor;
 pub mod system;
 pub mod trace_context;
+mod upload;
 pub mod volume;
 
 pub use error::ApiError;
