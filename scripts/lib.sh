@@ -74,7 +74,7 @@ need_desktop_packages() {
 
 # The packages that test images and peers take.
 need_test_packages() {
-  need_packages mmdebstrap=mmdebstrap docker-registry=docker-registry skopeo=skopeo /bin/busybox=busybox-static python3=python3 /usr/lib/python3*/ensurepip/__init__.py=python3-venv
+  need_packages mmdebstrap=mmdebstrap docker-registry=docker-registry skopeo=skopeo /bin/busybox=busybox-static e2fsck=e2fsprogs python3=python3 /usr/lib/python3*/ensurepip/__init__.py=python3-venv
 }
 
 # build_host [PACKAGE...]: the programs of the host, and more packages.

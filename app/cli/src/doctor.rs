@@ -24,12 +24,21 @@ pub async fn show(client: &Client, json: bool) -> Result<ExitCode, ApiError> {
     };
     report.checks.push(docker_command());
     report.checks.push(context::check(client.home()));
+    tell(&report, json)
+}
+
+/// What the store holds, and whether it is whole.
+pub async fn show_store(client: &Client, json: bool) -> Result<ExitCode, ApiError> {
+    tell(&client.doctor_store().await?, json)
+}
+
+fn tell(report: &Report, json: bool) -> Result<ExitCode, ApiError> {
     if json {
         let text =
-            serde_json::to_string_pretty(&report).map_err(|e| ApiError::internal(e.to_string()))?;
+            serde_json::to_string_pretty(report).map_err(|e| ApiError::internal(e.to_string()))?;
         println!("{text}");
     } else {
-        print(&report);
+        print(report);
     }
     Ok(if report.healthy() {
         ExitCode::SUCCESS

@@ -52,7 +52,8 @@ async fn run(command: Command) -> Result<ExitCode, ApiError> {
         Command::Status { json } => status::show(&home, json).await,
         Command::Logs(flags) => logs::show(&client, flags).await,
         Command::Shell { command } => shell::run(&client, command).await,
-        Command::Doctor { json } => doctor::show(&client, json).await,
+        Command::Doctor { store: true, json } => doctor::show_store(&client, json).await,
+        Command::Doctor { json, .. } => doctor::show(&client, json).await,
         Command::DockerHost => {
             println!("{}", home.docker_host());
             Ok(ExitCode::SUCCESS)

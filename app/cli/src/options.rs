@@ -43,6 +43,9 @@ pub enum Command {
     },
     /// Check every link between docker and the containers
     Doctor {
+        /// Read every image, container and volume instead, and say whether each is whole
+        #[arg(long)]
+        store: bool,
         /// Print JSON
         #[arg(long)]
         json: bool,

@@ -4,6 +4,9 @@
 //! that has been told so sends the caller's user only with requests that create something (fuse_get_req in fs/fuse/dev.c, Linux 6.12);
 //! [`crate::caller_owns`] needs it with all of them. So this device takes the offer out of the answer to FUSE_INIT.
 
+#[cfg(test)]
+mod hostile_requests;
+
 use std::io;
 use std::sync::{Mutex, PoisonError, RwLock};
 
@@ -38,6 +41,10 @@ const QUEUE_SIZE: usize = 1024;
 
 /// Opcode of FUSE_INIT (linux/fuse.h).
 const FUSE_INIT: u32 = 26;
+/// Requests that nobody answers: FORGET, INTERRUPT, BATCH_FORGET.
+const NO_ANSWER: [u32; 3] = [2, 36, 42];
+/// Bytes of `fuse_out_header`.
+const ANSWER_HEAD: usize = 16;
 /// `fuse_in_header.opcode`
 const OPCODE_AT: u64 = 4;
 /// `fuse_init_out.flags2`, behind `fuse_out_header` of 16 bytes.
@@ -108,6 +115,13 @@ impl<F: FileSystem + SerializableFileSystem + Send + Sync> Device<F> {
         let failed = |e: &dyn std::fmt::Display| io::Error::other(e.to_string());
         let reader = Reader::new(memory, chain.clone()).map_err(|e| failed(&e))?;
         let writer = Writer::new(memory, chain.clone()).map_err(|e| failed(&e))?;
+        // virtiofsd panics when it is to read and has no room for the answer's head. What needs no answer has no room at all.
+        if (1..ANSWER_HEAD).contains(&writer.available_bytes())
+            || (writer.available_bytes() == 0
+                && !opcode(memory, chain.clone()).is_some_and(|code| NO_ANSWER.contains(&code)))
+        {
+            return Err(io::Error::other("there is no room for an answer"));
+        }
         let mut qemu = self
             .qemu
             .lock()

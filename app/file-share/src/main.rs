@@ -11,6 +11,8 @@ mod device;
 #[cfg(target_os = "linux")]
 mod lifeline;
 #[cfg(target_os = "linux")]
+mod masks;
+#[cfg(target_os = "linux")]
 mod serve;
 
 use std::path::PathBuf;
@@ -35,6 +37,9 @@ pub struct Options {
     /// The folder to serve
     #[arg(long, value_name = "DIR")]
     pub shared_dir: PathBuf,
+    /// A path that the guest does not see, though it lies in the folder
+    #[arg(long = "mask", value_name = "PATH")]
+    pub masks: Vec<PathBuf>,
     /// Name of the share, for the log; the guest gets its tag from QEMU
     #[arg(long, default_value = "share")]
     pub tag: String,

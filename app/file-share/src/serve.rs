@@ -19,6 +19,7 @@ use vm_memory::{GuestMemoryAtomic, GuestMemoryMmap};
 
 use crate::caller_owns::CallerOwns;
 use crate::device::Device;
+use crate::masks::Masks;
 use crate::{Options, confine, lifeline};
 
 /// How long the guest may believe what it was told: changes on the host are seen after this at the latest.
@@ -59,6 +60,8 @@ pub fn run(options: Options) -> Result<(), ServeError> {
     let shared_dir = std::fs::canonicalize(folder)
         .and_then(|path| std::fs::read_dir(&path).map(|_| path))
         .map_err(|e| ServeError::Folder(folder.clone(), e))?;
+    // Looked at before the sandbox, in which other paths lead nowhere.
+    let masks = Masks::new(&options.masks, folder);
     let parent = lifeline::parent();
     lifeline::end_on_request();
     let mode = confine::choose(options.sandbox, &shared_dir);
@@ -113,12 +116,14 @@ pub fn run(options: Options) -> Result<(), ServeError> {
     if options.read_only {
         serve(
             PassthroughFsRo::new(config).map_err(ServeError::Open)?,
+            masks,
             listener,
             again,
         )
     } else {
         serve(
             PassthroughFs::new(config).map_err(ServeError::Open)?,
+            masks,
             listener,
             again,
         )
@@ -173,11 +178,11 @@ fn drop_capabilities() -> Result<(), ServeError> {
 
 /// Serves until QEMU disconnects, or, on a socket of our parent's, one QEMU after the other: a try with another accelerator
 /// is another QEMU. The parent ends us.
-fn serve<F>(files: F, mut listener: Listener, again: bool) -> Result<(), ServeError>
+fn serve<F>(files: F, masks: Masks, mut listener: Listener, again: bool) -> Result<(), ServeError>
 where
-    F: FileSystem + SerializableFileSystem + Send + Sync + 'static,
+    F: FileSystem<Inode = u64> + SerializableFileSystem + Send + Sync + 'static,
 {
-    let device = Arc::new(Device::new(CallerOwns(files)));
+    let device = Arc::new(Device::new(CallerOwns::new(files, masks)));
     loop {
         let memory = GuestMemoryAtomic::new(GuestMemoryMmap::new());
         let name = "longshore-file-share".to_owned();

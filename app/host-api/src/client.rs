@@ -112,6 +112,11 @@ impl Client {
         self.json(Method::GET, "/v1/doctor", &()).await
     }
 
+    /// Whether all that the store holds is whole; takes as long as the disk takes to read it.
+    pub async fn doctor_store(&self) -> Result<Report, ApiError> {
+        self.json(Method::GET, "/v1/doctor/store", &()).await
+    }
+
     /// Ends the service; the VM goes on.
     pub async fn shutdown(&self) -> Result<(), ApiError> {
         self.json(Method::POST, "/v1/shutdown", &()).await

@@ -27,7 +27,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::operation::Operation;
 use crate::service::{self, Service};
-use crate::{channel, doctor, layers, logs, splice, web};
+use crate::{channel, doctor, layers, logs, splice, store_check, web};
 
 pub type Body = BoxBody<Bytes, io::Error>;
 
@@ -150,6 +150,7 @@ pub async fn route(
             shell(request, service).await
         }
         (&Method::GET, ["v1", "doctor"]) => json(&doctor::examine(service).await),
+        (&Method::GET, ["v1", "doctor", "store"]) => json(&store_check::examine(service).await),
         (&Method::POST, ["v1", "shutdown"]) if caller == Caller::Local => {
             service.shut_down();
             json(&())

@@ -1,4 +1,4 @@
-//! Is there a Docker engine at the other end? `GET /version` tells.
+//! Questions to the engine over HTTP: is one there (`GET /version`), and is its store whole (`GET /longshore/store`)?
 
 use std::io;
 use std::time::Duration;
@@ -7,6 +7,7 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper_util::rt::TokioIo;
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 #[derive(Debug, thiserror::Error)]
@@ -29,24 +30,53 @@ pub struct Version {
     pub api_version: String,
 }
 
+/// What the engine found in its store, every blob read and hashed (`store_check.rs` in the daemon).
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Store {
+    pub blobs: u64,
+    pub bytes: u64,
+    pub snapshots: u64,
+    pub images: u64,
+    pub containers: u64,
+    pub volumes: u64,
+    /// A line each.
+    pub problems: Vec<String>,
+}
+
 /// Asks the engine at the other end of `stream`.
 pub async fn version<S>(stream: S, patience: Duration) -> Result<Version, EngineError>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    tokio::time::timeout(patience, ask(stream))
+    within(patience, ask(stream, "/version")).await
+}
+
+pub async fn store<S>(stream: S, patience: Duration) -> Result<Store, EngineError>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    within(patience, ask(stream, "/longshore/store")).await
+}
+
+async fn within<T>(
+    patience: Duration,
+    asked: impl Future<Output = Result<T, EngineError>>,
+) -> Result<T, EngineError> {
+    tokio::time::timeout(patience, asked)
         .await
         .map_err(|_| EngineError::Silent(patience))?
 }
 
-async fn ask<S>(stream: S) -> Result<Version, EngineError>
+async fn ask<S, T>(stream: S, path: &str) -> Result<T, EngineError>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    T: DeserializeOwned,
 {
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     let connection = tokio::spawn(connection);
-    let request = http::Request::get("/version")
+    let request = http::Request::get(path)
         .header(http::header::HOST, "docker")
         .header(http::header::CONNECTION, "close")
         .body(Empty::<Bytes>::new())

@@ -1,6 +1,6 @@
 //! The background host service: VM life cycle, settings, docker socket, ports, shares.
 //!
-//! It does not know QEMU (that is `longshore-vm`) nor Docker's API (that is the guest's daemon, but for one look at `/version`).
+//! It does not know QEMU (that is `longshore-vm`) nor Docker's API (that is the guest's daemon, but for a look at `/version` and at the store's health).
 
 mod accept;
 pub mod api;
@@ -24,6 +24,7 @@ pub mod service;
 pub mod settings_file;
 mod shares;
 mod splice;
+mod store_check;
 mod vm;
 mod vm_process;
 mod web;

@@ -10,6 +10,7 @@ use longshore_host_api::types::{
 };
 use longshore_host_api::{ApiError, ErrorCode, Home, Settings};
 use longshore_vm::config::{AcceleratorChoice, ChannelChoice, VmConfig};
+use longshore_vm::control::ShareConfig;
 use tokio_util::sync::CancellationToken;
 
 use crate::operation::{self, Operation, Reporter};
@@ -239,6 +240,9 @@ impl Service {
         config.accelerator = word(&settings.accelerator).unwrap_or(AcceleratorChoice::Auto);
         config.channel = word(&settings.channel).unwrap_or(ChannelChoice::Auto);
         config.shares = shares;
+        for share in &mut config.shares {
+            share.masks = self.masks(&settings);
+        }
         config.guest.daemon_json = daemon_json::compose(&self.home.daemon_json(), &settings)?;
         Ok(config)
     }
@@ -305,14 +309,24 @@ impl Service {
             };
             shares::plan(&same_home, shares::user_home().as_deref()).0
         };
+        let after = new;
         let (old, new) = (plan(old), plan(new));
         for share in old.iter().filter(|s| !new.contains(s)) {
             self.vm.remove_share(share.tag.clone()).await?;
         }
         for share in new.iter().filter(|s| !old.contains(s)) {
-            self.vm.add_share(share.clone()).await?;
+            let share = ShareConfig {
+                masks: self.masks(after),
+                ..share.clone()
+            };
+            self.vm.add_share(share).await?;
         }
         Ok(())
+    }
+
+    fn masks(&self, settings: &Settings) -> Vec<std::path::PathBuf> {
+        let home = shares::user_home();
+        shares::masks(settings, home.as_deref(), self.home.root())
     }
 
     fn restart_notices(&self, keys: &[&Key], old: &Settings, new: &Settings) -> Vec<String> {

@@ -33,6 +33,35 @@ const GUEST_FOLDERS: &[&str] = &[
 /// Below these everything belongs to the guest's kernel or processes.
 const GUEST_TREES: &[&str] = &["/dev", "/proc", "/sys", "/run"];
 
+/// What a container has no business with, in the user's home: keys, and what opens other people's machines to this user.
+const SECRETS: &[&str] = &[
+    ".ssh",
+    ".gnupg",
+    ".docker",
+    ".aws",
+    ".azure",
+    ".oci",
+    ".config/gcloud",
+    ".config/gh",
+    ".config/git/credentials",
+    ".git-credentials",
+    ".kube",
+    ".local/share/keyrings",
+    ".netrc",
+    ".password-store",
+];
+
+/// Paths that no share shows: Longshore's own folder, and the user's secrets but for those that the user has shared by name.
+pub fn masks(settings: &Settings, home: Option<&Path>, own: &Path) -> Vec<PathBuf> {
+    let shared = settings.share_list();
+    let by_name = |path: &PathBuf| shared.iter().any(|(share, _)| share.starts_with(path));
+    let secrets = home.into_iter().flat_map(|home| {
+        let paths = SECRETS.iter().map(|secret| home.join(secret));
+        paths.filter(|path| !by_name(path)).collect::<Vec<_>>()
+    });
+    secrets.chain([own.to_owned()]).collect()
+}
+
 /// The command that shares a folder, as the daemon in the guest quotes it; `PATH` is replaced there.
 pub const SHARE_COMMAND: &str = "longshore settings set shares+=PATH";
 
@@ -66,6 +95,7 @@ pub fn plan(settings: &Settings, home: Option<&Path>) -> (Vec<ShareConfig>, Vec<
                 tag,
                 path,
                 read_only,
+                masks: Vec::new(),
                 socket: None,
             });
         }
@@ -142,6 +172,28 @@ mod tests {
             notices[0].contains("missing is not shared: No such file"),
             "{notices:?}"
         );
+    }
+
+    #[test]
+    fn secrets_are_masked_unless_the_user_shares_one_by_name() {
+        let mut stored = Stored::default();
+        for share in ["/u/.aws", "/u/.kube/config.d", "/u"] {
+            stored.assign(&format!("shares+={share}")).unwrap();
+        }
+        let settings = stored.resolve(Machine {
+            cpus: 1,
+            memory: longshore_host_api::Size::gib(1),
+        });
+        let own = Path::new("/u/.local/share/longshore");
+        let masks = masks(&settings, Some(Path::new("/u")), own);
+        for (path, masked) in [
+            ("/u/.ssh", true),
+            ("/u/.aws", false),
+            ("/u/.kube", false),
+            ("/u/.local/share/longshore", true),
+        ] {
+            assert_eq!(masks.contains(&PathBuf::from(path)), masked, "{path}");
+        }
     }
 
     #[test]

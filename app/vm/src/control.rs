@@ -62,7 +62,7 @@ fn default_deadline_ms() -> u64 {
 
 /// A host folder for the guest, served over virtiofs.
 ///
-/// Without `socket`, `longshore-vm` starts `longshore-file-share --fd 3 --shared-dir PATH --tag TAG [--read-only]` beside
+/// Without `socket`, `longshore-vm` starts `longshore-file-share --fd 3 --shared-dir PATH --tag TAG [--read-only] [--mask PATH]…` beside
 /// itself, with a listening vhost-user socket as descriptor 3, and ends it with the VM.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ShareConfig {
@@ -72,6 +72,9 @@ pub struct ShareConfig {
     pub path: PathBuf,
     #[serde(default)]
     pub read_only: bool,
+    /// Absolute paths that the guest does not see, wherever they lie in the folder.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub masks: Vec<PathBuf>,
     /// The listening vhost-user socket of a file server that somebody else runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub socket: Option<PathBuf>,

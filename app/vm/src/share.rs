@@ -152,6 +152,9 @@ fn start_server(config: &ShareConfig, socket: &Path) -> Result<Child, ShareError
     if config.read_only {
         command.arg("--read-only");
     }
+    for masked in &config.masks {
+        command.arg("--mask").arg(masked);
+    }
     process::spawn(command, vec![listener]).map_err(|source| ShareError::Server { program, source })
 }
 
@@ -186,6 +189,7 @@ mod tests {
             tag,
             path: "/tmp".into(),
             read_only: false,
+            masks: Vec::new(),
             socket: Some("/tmp/other.sock".into()),
         };
         for slot in 0..SPARE_PORTS {

@@ -7,6 +7,10 @@ use std::io::{self, Read, Seek, SeekFrom};
 use std::path::Path;
 use std::process::Command;
 
+use crate::new_disk::{self, UNFINISHED};
+
+/// A new file system before it goes to the disk: a sparse file in memory.
+const IN_THE_MAKING: &str = "/run/new-disk";
 const MOUNT_POINT: &str = "/var/lib/longshore";
 /// The label that says a file system is ours (at most 16 bytes).
 const LABEL: &str = "longshore-data";
@@ -40,6 +44,8 @@ pub enum DiskError {
         device: String,
         errno: nix::errno::Errno,
     },
+    #[error("make a file system on {device}: {source}")]
+    Make { device: String, source: io::Error },
     #[error("make {path}: {source}")]
     Folder { path: String, source: io::Error },
 }
@@ -65,7 +71,7 @@ pub fn prepare() -> Result<(), DiskError> {
     let size = file.seek(SeekFrom::End(0)).map_err(read)?;
     match inspect(&mut file).map_err(read)? {
         Content::Foreign(what) => return Err(DiskError::NotOurs { device, what }),
-        Content::Blank => make(&device)?,
+        Content::Blank => make(&device, size)?,
         Content::Ours { clean, bytes } => {
             // A file system ends at a whole block; only a real difference is growth.
             let grown = size >= bytes + 1024 * 1024;
@@ -167,6 +173,9 @@ fn inspect_superblock(start: &[u8]) -> Option<Content> {
     let label = String::from_utf8_lossy(&block[0x78..0x88])
         .trim_end_matches('\0')
         .to_owned();
+    if label == UNFINISHED {
+        return Some(Content::Blank);
+    }
     if label != LABEL {
         return Some(Content::Foreign(format!(
             "its file system is named {label:?}"
@@ -181,13 +190,33 @@ fn inspect_superblock(start: &[u8]) -> Option<Content> {
     })
 }
 
-/// Quick, because the rest of the work is done when the space is first used.
-fn make(device: &str) -> Result<(), DiskError> {
+/// Quick, because the rest of the work is done when the space is first used: some megabytes are written.
+fn make(device: &str, size: u64) -> Result<(), DiskError> {
+    let failed = |source| DiskError::Make {
+        device: device.into(),
+        source,
+    };
+    let file = File::create(IN_THE_MAKING).map_err(failed)?;
+    file.set_len(size).map_err(failed)?;
     let options = "lazy_itable_init=1,lazy_journal_init=1,discard";
     let arguments = [
-        "-q", "-F", "-t", "ext4", "-m", "0", "-L", LABEL, "-E", options, device,
+        "-q",
+        "-F",
+        "-t",
+        "ext4",
+        "-m",
+        "0",
+        "-L",
+        LABEL,
+        "-E",
+        options,
+        IN_THE_MAKING,
     ];
-    run("mke2fs", &arguments, device, &[0])
+    let made = run("mke2fs", &arguments, device, &[0])
+        .and_then(|()| new_disk::put(Path::new(IN_THE_MAKING), Path::new(device)).map_err(failed));
+    // Memory of the guest; should it stay, nothing else does.
+    let _ = std::fs::remove_file(IN_THE_MAKING);
+    made
 }
 
 /// 1 and 2: errors were found and mended.
@@ -269,6 +298,8 @@ mod tests {
                     bytes: 4_096_000,
                 },
             ),
+            // The power went while it was made.
+            (superblock(UNFINISHED, 0), Content::Blank),
             (
                 superblock("photos", 1),
                 foreign("its file system is named \"photos\""),

@@ -17,6 +17,7 @@ mod layers;
 mod local;
 mod logs;
 mod network;
+mod new_disk;
 mod news;
 mod setup;
 mod shares;

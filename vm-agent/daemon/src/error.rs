@@ -98,7 +98,11 @@ impl From<tonic::Status> for ApiError {
 
 impl From<std::io::Error> for ApiError {
     fn from(error: std::io::Error) -> Self {
-        ApiError::internal(error.to_string())
+        match error.kind() {
+            // The words that Docker's clients look for.
+            std::io::ErrorKind::StorageFull => ApiError::internal("no space left on device"),
+            _ => ApiError::internal(error.to_string()),
+        }
     }
 }
 

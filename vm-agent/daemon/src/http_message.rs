@@ -2,6 +2,7 @@
 
 use crate::error::{ApiError, ApiResult};
 use crate::filter::Filters;
+use crate::upload::Upload;
 use bytes::Bytes;
 use futures::{Stream, TryStreamExt};
 use http::{HeaderMap, Method, Response, StatusCode, header};
@@ -115,7 +116,7 @@ impl ApiRequest {
 
     /// The body as it arrives, of any length: archives.
     pub fn into_stream(self) -> impl Stream<Item = io::Result<Bytes>> + Send + Unpin {
-        self.body.into_data_stream().map_err(io::Error::other)
+        Upload::new(self.body)
     }
 
     pub fn header(&self, name: &str) -> Option<&str> {

@@ -17,9 +17,11 @@ pub mod network;
 pub mod router;
 pub mod server;
 pub mod state;
+mod store_check;
 pub mod supervisor;
 pub mod system;
 pub mod trace_context;
+mod upload;
 pub mod volume;
 
 pub use error::ApiError;

@@ -3,7 +3,7 @@
 use crate::error::{ApiError, ApiResult};
 use crate::http_message::{ApiRequest, ApiResponse};
 use crate::state::Daemon;
-use crate::{archive, build, container, exec, image, network, system, volume};
+use crate::{archive, build, container, exec, image, network, store_check, system, volume};
 use futures::future::BoxFuture;
 use std::sync::Arc;
 use tracing::Instrument;
@@ -44,7 +44,7 @@ where
 type Part = fn(Arc<Daemon>, ApiRequest) -> Routed;
 
 /// `archive` and `exec` come before `container`, whose paths they share.
-const PARTS: [Part; 9] = [
+const PARTS: [Part; 10] = [
     system::route,
     archive::route,
     archive::route_files,
@@ -54,6 +54,7 @@ const PARTS: [Part; 9] = [
     network::route,
     volume::route,
     build::route,
+    store_check::route,
 ];
 
 pub async fn route(daemon: Arc<Daemon>, mut request: ApiRequest) -> ApiResult<ApiResponse> {

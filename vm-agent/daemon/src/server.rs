@@ -123,12 +123,12 @@ async fn serve_request(daemon: Arc<Daemon>, mut request: Request<Incoming>) -> A
     let span = tracing::info_span!("request", %traceparent, %method, path = uri.path());
     let mut response = handled.instrument(span).await.unwrap_or_else(|error| {
         if error.status.is_server_error() {
-            tracing::error!(%method, %uri, message = %error.message, "request failed");
+            tracing::error!(%method, path = uri.path(), message = %error.message, "request failed");
         }
         error.into()
     });
     let elapsed = started.elapsed();
-    tracing::debug!(%method, %uri, status = response.status().as_u16(), ?elapsed, %traceparent, "request");
+    tracing::debug!(%method, path = uri.path(), status = response.status().as_u16(), ?elapsed, %traceparent, "request");
     add_headers(&mut response, &traceparent);
     response
 }

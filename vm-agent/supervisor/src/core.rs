@@ -71,6 +71,7 @@ impl Core {
             core.store.write_blocking(|tx| {
                 let is_new = record_content(tx, &scope, &finished.digest, finished.size, &labels)?;
                 core.content.publish(&finished)?;
+                core.content.sync_names()?;
                 Ok(is_new)
             })
         })

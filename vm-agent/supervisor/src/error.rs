@@ -106,8 +106,16 @@ impl<T, E: Into<io::Error>> IoStep<T> for std::result::Result<T, E> {
     fn step(self, step: impl FnOnce() -> String) -> Result<T> {
         self.map_err(|source| Error::Io {
             step: step(),
-            source: source.into(),
+            source: known(source.into()),
         })
+    }
+}
+
+/// A full disk is told in the words that Docker's clients look for.
+fn known(error: io::Error) -> io::Error {
+    match error.kind() {
+        kind @ io::ErrorKind::StorageFull => io::Error::new(kind, "no space left on device"),
+        _ => error,
     }
 }
 

@@ -45,6 +45,29 @@ fn failed(error: impl std::fmt::Display) -> Error {
     Error::Store(error.to_string())
 }
 
+fn open_database(path: &Path) -> Result<redb::Database> {
+    redb::Builder::new()
+        // The working set is a few pages; the default is a gigabyte.
+        .set_cache_size(512 * 1024)
+        .create(path)
+        .map_err(|e| Error::Store(format!("opening {}: {e}", path.display())))
+}
+
+/// A new database gets its name when it is one: a file that the power left half made would be refused at every start.
+fn make(path: &Path) -> Result<()> {
+    let (fresh, folder) = (path.with_extension("new"), path.parent());
+    match std::fs::remove_file(&fresh) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(failed(error)),
+        _ => {}
+    }
+    drop(open_database(&fresh)?);
+    std::fs::File::open(&fresh)
+        .and_then(|file| file.sync_all())
+        .and_then(|()| std::fs::rename(&fresh, path))
+        .and_then(|()| std::fs::File::open(folder.unwrap_or(Path::new("/")))?.sync_all())
+        .map_err(failed)
+}
+
 /// Joins the parts of a key. NUL cannot be in a part: identifiers and references exclude it.
 pub fn key(parts: &[&str]) -> String {
     parts.join("\0")
@@ -55,11 +78,10 @@ pub struct Store(Arc<redb::Database>);
 
 impl Store {
     pub fn open(path: &Path) -> Result<Self> {
-        let database = redb::Builder::new()
-            // The working set is a few pages; the default is a gigabyte.
-            .set_cache_size(512 * 1024)
-            .create(path)
-            .map_err(|e| Error::Store(format!("opening {}: {e}", path.display())))?;
+        if !path.exists() {
+            make(path)?;
+        }
+        let database = open_database(path)?;
         let transaction = database.begin_write().map_err(failed)?;
         for table in TABLES {
             transaction.open_table(table.definition()).map_err(failed)?;
@@ -229,5 +251,23 @@ impl Write {
             .map_or(1, |value| value.value() + 1);
         table.insert(counter, next).map_err(failed)?;
         Ok(next)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_power_cut_left_of_a_new_database_is_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("meta.redb");
+        std::fs::write(folder.path().join("meta.new"), [0; 4096]).unwrap();
+        for expected in [1, 2] {
+            let store = Store::open(&path).unwrap();
+            let next = store.write_blocking(|tx| tx.next("snapshot")).unwrap();
+            assert_eq!(next, expected);
+        }
+        assert!(!folder.path().join("meta.new").exists());
     }
 }

@@ -2,6 +2,10 @@
 
 #![allow(dead_code)] // each test binary uses its part
 
+pub mod cold_engine;
+pub mod journal;
+pub mod random;
+pub mod recorded_disk;
 pub mod registry;
 pub mod remains;
 
@@ -16,6 +20,10 @@ pub const PATIENCE: Duration = Duration::from_secs(120);
 /// A LONGSHORE_HOME of its own, stopped and removed at the end.
 pub struct Instance {
     pub home: tempfile::TempDir,
+    /// What its processes find in their environment, beside the usual.
+    pub environment: Vec<(&'static str, PathBuf)>,
+    /// Whose instance it is, by number, and that user's home; the tests' own user's when left out.
+    pub run_as: Option<(u32, PathBuf)>,
 }
 
 /// Folder with the archives made by scripts/images.
@@ -77,6 +85,8 @@ impl Instance {
                 .prefix("longshore-")
                 .tempdir()
                 .expect("a home"),
+            environment: Vec::new(),
+            run_as: None,
         }
     }
 
@@ -104,9 +114,15 @@ impl Instance {
 
     pub fn longshore_command(&self) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_longshore"));
+        if let Some((user, home)) = &self.run_as {
+            std::os::unix::process::CommandExt::uid(&mut command, *user);
+            std::os::unix::process::CommandExt::gid(&mut command, *user);
+            command.env("HOME", home).current_dir(home);
+        }
         command
             .env("LONGSHORE_HOME", self.home.path())
             .env("DOCKER_CONFIG", self.home.path().join("docker-config"))
+            .envs(self.environment.iter().cloned())
             .env_remove("DOCKER_HOST")
             .stdin(Stdio::null());
         command

@@ -83,6 +83,10 @@ async fn take_away(daemon: &Arc<Daemon>, entry: &Arc<Entry>, volumes: bool) {
     daemon.containers.forget(entry);
     let daemon = daemon.clone();
     tokio::spawn(async move {
+        // The supervisor's removal lasts at once. A record that came back after a power cut would have no layer.
+        if let Err(error) = daemon.containers.flush_removals().await {
+            tracing::warn!(%error, id = %container.id, "flushing a container's removal");
+        }
         if let Err(error) = snapshot::remove(&daemon.containers, &container.id).await {
             tracing::warn!(%error, id = %container.id, "removing a container's layer");
         }

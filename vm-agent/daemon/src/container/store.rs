@@ -258,6 +258,15 @@ impl Containers {
         let _ = std::fs::remove_dir_all(folder);
     }
 
+    /// Makes sure that what [`Containers::forget`] took away does not come back.
+    pub async fn flush_removals(&self) -> ApiResult<()> {
+        let folder = self.folder("");
+        let flush = move || std::fs::File::open(folder)?.sync_all();
+        Ok(tokio::task::spawn_blocking(flush)
+            .await
+            .map_err(|error| ApiError::internal(error.to_string()))??)
+    }
+
     /// Deletes the folder of a container that is none (any more), and tells of a removal that nobody was told of.
     fn end_removal(&self, folder: &Path) {
         let record = std::fs::read(folder.join(REMOVED)).ok();

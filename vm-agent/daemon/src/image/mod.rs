@@ -5,6 +5,7 @@
 mod api;
 mod archive;
 mod cache;
+mod check;
 mod commit;
 mod content;
 mod distribution;

@@ -270,7 +270,8 @@ fn make(folder: &Path, volume: &Volume) -> io::Result<()> {
     crate::network::write_durably(&folder.join("volume.json"), &serde_json::to_vec(volume)?)
 }
 
-/// What is on disk; folders of volumes that were half removed are cleared, half made ones completed.
+/// What is on disk; folders of volumes that were half removed are cleared, and so are half made ones: without a record, and
+/// empty. What holds data is a volume, whoever made it.
 fn load(folder: &Path) -> io::Result<BTreeMap<String, Volume>> {
     let mut volumes = BTreeMap::new();
     for entry in fs::read_dir(folder)? {
@@ -290,6 +291,10 @@ fn load(folder: &Path) -> io::Result<BTreeMap<String, Volume>> {
         let parsed = kept
             .ok()
             .and_then(|text| serde_json::from_slice::<Volume>(&text).ok());
+        if parsed.is_none() && fs::read_dir(&data)?.next().is_none() {
+            let _ = fs::remove_dir_all(entry.path());
+            continue;
+        }
         let mut volume = parsed.unwrap_or_else(|| Volume {
             created_at: created_at(&entry),
             driver: "local".to_owned(),
@@ -342,15 +347,17 @@ mod tests {
     }
 
     #[test]
-    fn half_removed_volumes_are_cleared_and_unknown_ones_kept() {
+    fn half_removed_and_half_made_volumes_are_cleared_and_unknown_ones_kept() {
         let folder = std::env::temp_dir().join(format!("volumes-{}", new_id()));
-        fs::create_dir_all(folder.join("old/_data")).unwrap();
+        fs::create_dir_all(folder.join("old/_data/something")).unwrap();
+        fs::create_dir_all(folder.join("begun/_data")).unwrap();
         fs::create_dir_all(folder.join(".removed-x/_data")).unwrap();
         fs::create_dir_all(folder.join("half")).unwrap();
         let volumes = load(&folder).unwrap();
         assert_eq!(volumes.keys().collect::<Vec<_>>(), ["old"]);
         assert!(volumes["old"].mountpoint.ends_with("old/_data"));
         assert!(!folder.join(".removed-x").exists());
+        assert!(!folder.join("begun").exists());
         fs::remove_dir_all(folder).unwrap();
     }
 }

@@ -155,7 +155,7 @@ impl ContentStore {
         std::fs::remove_dir_all(&dir).step(|| format!("aborting ref {reference}"))
     }
 
-    /// Makes a finished ingest a blob. The caller records it in the same metadata change.
+    /// Makes a finished ingest a blob. The caller records it in the same metadata change, after [`Self::sync_names`].
     pub fn publish(&self, finished: &Finished) -> Result<()> {
         let target = self.path(&finished.digest);
         if !target.exists() {
@@ -163,6 +163,14 @@ impl ContentStore {
                 .step(|| format!("publishing content {}", finished.digest))?;
         }
         Ok(())
+    }
+
+    /// Flushes what [`Self::publish`] has renamed. A record that lasts of a file that does not is an image that was
+    /// acknowledged and is lost: the metadata's own flush writes no other file's name.
+    pub fn sync_names(&self) -> Result<()> {
+        File::open(&self.blobs)
+            .and_then(|folder| folder.sync_all())
+            .step(|| "flushing the names of blobs".into())
     }
 
     /// Flushes everything written to the store's file system, in one go.

@@ -110,6 +110,8 @@ fn create_in(
         copy_attributes(&core.snapshots.fs(*parent), &folder.join("fs"))?;
     }
     tx.put(store::SNAPSHOTS, &row, &snapshot)?;
+    // Its new name is not flushed here, at every container's creation: whoever acknowledges the container flushes a record
+    // of its own after this, and ext4 writes names out in their order.
     core.snapshots.adopt(folder, snapshot.id)?;
     Ok(core.snapshots.mounts(&snapshot, &below))
 }

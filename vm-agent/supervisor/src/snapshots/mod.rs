@@ -89,6 +89,13 @@ impl Overlay {
         std::fs::rename(folder, &target).step(|| format!("renaming to {}", target.display()))
     }
 
+    /// Flushes what [`Self::adopt`] has renamed, so that no record outlives its folder.
+    pub fn sync_names(&self) -> Result<()> {
+        std::fs::File::open(&self.root)
+            .and_then(|folder| folder.sync_all())
+            .step(|| "flushing the names of snapshots".into())
+    }
+
     /// The mounts of a snapshot; `parents` from the nearest to the base.
     pub fn mounts(&self, snapshot: &Snapshot, parents: &[u64]) -> Vec<Mount> {
         let active = snapshot.info().kind == Kind::Active as i32;

@@ -1,7 +1,7 @@
 //! What a transfer has brought but nobody sees yet, and the one change that makes it all visible.
 //!
 //! Blobs and layers are written without a flush of their own; one flush of the file system comes before the one
-//! transaction that records them.
+//! transaction that records them, and one of their new names before that transaction ends.
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -127,6 +127,8 @@ fn commit(stage: Stage, core: &Arc<Core>, scope: &Scope) -> Result<Vec<Image>> {
         for layer in &layers {
             record_layer(tx, core, scope, layer)?;
         }
+        core.content.sync_names()?;
+        core.snapshots.sync_names()?;
         images
             .iter_mut()
             .map(|image| images::put(tx, &scope.namespace, image))
