@@ -46,26 +46,28 @@ fn containers_outlive_daemon_and_supervisor() {
 }
 
 #[test]
-fn a_network_namespace_that_nobody_owns_goes_with_the_daemon_that_made_it() {
+fn what_nobody_owns_on_the_network_goes_with_the_daemon_that_made_it() {
     let vm = shared();
+    vm.docker(&["network", "create", "kept"]);
     vm.docker(&["run", "-d", "--name", "owner", "busybox", "sleep", "1000"]);
-    // As left by a daemon that died between making it and writing down whose it is.
-    let stray = "/run/docker/netns/stray";
+    let bridges = "grep -l '^longshore network' /sys/class/net/*/ifalias";
+    let before = vm.guest(bridges);
+    // As left by a daemon that died between making them and writing down whose they are.
+    let namespace = "/run/docker/netns/stray";
     vm.guest(&format!(
-        "touch {stray} && mount --bind /proc/self/ns/net {stray}"
+        "touch {namespace} && mount --bind /proc/self/ns/net {namespace}; \
+         ip link add br-stray type bridge && echo longshore network 123 > /sys/class/net/br-stray/ifalias"
     ));
+    assert_ne!(vm.guest(bridges), before);
     kill(vm, "longshore-daemon");
-    vm.docker(&["run", "--rm", "busybox", "true"]);
-    assert_eq!(vm.guest(&format!("test -e {stray} || echo gone")), "gone");
-    vm.docker(&[
-        "exec",
-        "owner",
-        "ping",
-        "-c1",
-        "-W5",
-        "host.docker.internal",
-    ]);
+    vm.docker(&["run", "--rm", "--network", "kept", "busybox", "true"]);
+    assert_eq!(vm.guest(bridges), before);
+    let gone = format!("test -e {namespace} || echo gone");
+    assert_eq!(vm.guest(&gone), "gone");
+    let host = "host.docker.internal";
+    vm.docker(&["exec", "owner", "ping", "-c1", "-W30", host]);
     vm.docker(&["rm", "-f", "owner"]);
+    vm.docker(&["network", "rm", "kept"]);
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::AsFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard};
 
 use super::announce;
@@ -100,6 +100,7 @@ impl Kernel {
     pub fn prepare(&self, networks: &[Network], forwards: &[Forward]) -> Result<(), DriverError> {
         sysctl("net/ipv4/ip_forward", "1")?;
         self.with(|sockets| {
+            remove_strays(&mut sockets.route, networks);
             let mut batch = Batch::new();
             batch.rebuild();
             for network in networks {
@@ -414,6 +415,31 @@ fn set_default_routes(
     Ok(())
 }
 
+/// What a bridge's alias begins with, before its network's id.
+const ALIAS: &str = "longshore network ";
+
+/// Documentation/ABI/testing/sysfs-class-net.
+fn alias_file(link: &str) -> PathBuf {
+    Path::new("/sys/class/net").join(link).join("ifalias")
+}
+
+/// Removes the bridges of networks that are no more: a daemon may die between forgetting a network and deleting its bridge.
+fn remove_strays(route: &mut Socket, networks: &[Network]) {
+    let links = fs::read_dir("/sys/class/net").into_iter().flatten();
+    for link in links.flatten() {
+        let name = link.file_name().to_string_lossy().into_owned();
+        let alias = fs::read_to_string(alias_file(&name)).unwrap_or_default();
+        let Some(id) = alias.trim_end().strip_prefix(ALIAS) else {
+            continue;
+        };
+        if !networks.iter().any(|network| network.id == id)
+            && let Err(error) = link::delete(route, &name)
+        {
+            tracing::warn!(%error, name, "removing the bridge of a network that is no more");
+        }
+    }
+}
+
 fn make_bridge(route: &mut Socket, network: &Network) -> Result<u32, DriverError> {
     let bridge = network.bridge_name();
     let failed = |source| DriverError::Bridge {
@@ -421,6 +447,8 @@ fn make_bridge(route: &mut Socket, network: &Network) -> Result<u32, DriverError
         source,
     };
     let index = link::ensure_bridge(route, &bridge, random_mac(), network.mtu()).map_err(failed)?;
+    // Whose it is, for people (`ip link`), and for a later life of the daemon. Not every kernel keeps it.
+    let _ = fs::write(alias_file(&bridge), format!("{ALIAS}{}", network.id));
     if network.enable_ipv6 {
         forward_ipv6()?;
     }
