@@ -11,17 +11,21 @@ use std::process::{Child, Command, Output, Stdio};
 
 use super::{finish, recorded_disk::in_memory, target_folder};
 
-/// The disk is checked and mounted as the agent does it; the daemon gets its listener as it gets it from init.
+/// The disk is checked and mounted as the agent does it; the daemon gets its listener as it gets it from init, and its data at the
+/// guest's path, which records of volumes name.
 const START: &str = r#"
 set -e
 mount -t tmpfs tmpfs /run
 e2fsck -p -f "$DISK" || [ $? -le 2 ]
 mount -o loop,noatime,discard "$DISK" "$MOUNT"
 mkdir -p "$MOUNT/docker" "$MOUNT/containerd"
+mount -t tmpfs tmpfs /var/lib
+mkdir /var/lib/docker
+mount --bind "$MOUNT/docker" /var/lib/docker
 exec 3<&0 </dev/null
 "$PROGRAMS/longshore-supervisor" --root "$MOUNT/containerd" 3<&- &
 export LISTEN_FDS=1 LISTEN_FDNAMES=docker LISTEN_PID=$$
-exec "$PROGRAMS/longshore-daemon" --data-root "$MOUNT/docker"
+exec "$PROGRAMS/longshore-daemon" --data-root /var/lib/docker
 "#;
 
 pub struct ColdEngine {
