@@ -104,6 +104,12 @@ fn the_users_keys_are_not_in_the_shared_home() {
         let said = person.in_container(attempt);
         assert!(!said.contains("SECRET"), "{attempt}: {said}");
     }
+    // By its own path it is refused in words.
+    let keys = person.home.path().join(".ssh").display().to_string();
+    let bind = format!("{keys}:/keys");
+    let refused = vm.docker_fails(125, &["run", "-v", &bind, "busybox", "true"]);
+    let advice = format!("longshore settings set shares+={keys}");
+    assert!(refused.contains(&advice), "{refused}");
     assert!(person.home.path().join(".ssh/id_ed25519").exists());
     assert!(!person.home.path().join(".ssh/authorized_keys").exists());
     let written = person.in_container("echo new > /home/made && cat /home/made");

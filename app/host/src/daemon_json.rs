@@ -26,7 +26,10 @@ pub fn compose(path: &Path, settings: &Settings) -> Result<Value, ApiError> {
     all.insert("ip".into(), json!(settings.publish_address.to_string()));
     all.insert(
         "longshore".into(),
-        json!({ "share-command": shares::SHARE_COMMAND }),
+        json!({
+            "share-command": shares::SHARE_COMMAND,
+            "masked": shares::secrets(settings, shares::user_home().as_deref()),
+        }),
     );
     Ok(Value::Object(all))
 }

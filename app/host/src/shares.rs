@@ -51,15 +51,21 @@ const SECRETS: &[&str] = &[
     ".password-store",
 ];
 
-/// Paths that no share shows: Longshore's own folder, and the user's secrets but for those that the user has shared by name.
+/// Paths that no share shows: Longshore's own folder, and the user's [`secrets`].
 pub fn masks(settings: &Settings, home: Option<&Path>, own: &Path) -> Vec<PathBuf> {
+    let mut masks = secrets(settings, home);
+    masks.push(own.to_owned());
+    masks
+}
+
+/// Where the user keeps keys, but for what the user has shared by name.
+pub fn secrets(settings: &Settings, home: Option<&Path>) -> Vec<PathBuf> {
     let shared = settings.share_list();
     let by_name = |path: &PathBuf| shared.iter().any(|(share, _)| share.starts_with(path));
-    let secrets = home.into_iter().flat_map(|home| {
-        let paths = SECRETS.iter().map(|secret| home.join(secret));
-        paths.filter(|path| !by_name(path)).collect::<Vec<_>>()
-    });
-    secrets.chain([own.to_owned()]).collect()
+    let paths = home
+        .into_iter()
+        .flat_map(|home| SECRETS.iter().map(|secret| home.join(secret)));
+    paths.filter(|path| !by_name(path)).collect()
 }
 
 /// The command that shares a folder, as the daemon in the guest quotes it; `PATH` is replaced there.

@@ -104,6 +104,13 @@ impl Settings {
         told.unwrap_or("longshore settings set shares+=PATH")
     }
 
+    /// Folders of the host that no share shows, as the user keeps keys there.
+    pub fn masked(&self) -> Vec<PathBuf> {
+        let list = self.own("masked").and_then(Value::as_array);
+        let paths = list.into_iter().flatten().filter_map(Value::as_str);
+        paths.map(PathBuf::from).collect()
+    }
+
     /// daemon.json's `labels`.
     pub fn labels(&self) -> Vec<String> {
         self.strings("labels")

@@ -434,6 +434,11 @@ async fn mount_points(daemon: &Daemon, wanted: Vec<Wanted>) -> ApiResult<Vec<Mou
                     shares.as_deref(),
                     settings.share_command(),
                 )?;
+                mount_spec::check_unmasked(
+                    &point.source,
+                    &settings.masked(),
+                    settings.share_command(),
+                )?;
                 bind_source(&point, create_source)?;
             }
             "volume" if point.source.is_empty() => {

@@ -373,9 +373,36 @@ pub fn check_shared(source: &str, shares: Option<&[PathBuf]>, command: &str) -> 
     )))
 }
 
+/// Refuses a source that is kept from containers although a share lies around it, and says how to have it all the same.
+pub fn check_unmasked(source: &str, masked: &[PathBuf], command: &str) -> ApiResult<()> {
+    let path = Path::new(source);
+    let Some(mask) = masked.iter().find(|mask| path.starts_with(mask)) else {
+        return Ok(());
+    };
+    let mask = mask.display().to_string();
+    let command = command.replace("PATH", &mask);
+    Err(invalid(format!(
+        "Mounts denied: {mask} is kept from containers, as keys are kept there. If containers are to see it, share it by name with \
+         `{command}`, restart with `longshore restart`, then try again"
+    )))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn keys_are_refused_with_a_way_to_share_them() {
+        let masked = [PathBuf::from("/u/.ssh")];
+        let check = |source| check_unmasked(source, &masked, "share PATH");
+        for fine in ["/u", "/u/.sshx", "/u/project"] {
+            assert!(check(fine).is_ok(), "{fine}");
+        }
+        for refused in ["/u/.ssh", "/u/.ssh/id"] {
+            let error = check(refused).unwrap_err();
+            assert!(error.message.contains("`share /u/.ssh`"), "{error:?}");
+        }
+    }
 
     #[test]
     fn binds_parse_as_dockers() {
