@@ -3,11 +3,12 @@
 
 mod common;
 
+use common::random::Random;
 use common::remains::{Remains, expect_nothing_left, resident};
 use common::{Instance, finish_within, repository, shared, target_folder, text};
 use std::io::Read;
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 /// Two containers of each client live all the time.
 const CLIENTS: &str = "100";
@@ -106,18 +107,16 @@ fn twenty_clients_while_both_are_killed() {
 
 /// LONGSHORE_KILLS=100 LONGSHORE_SEED=7 for more, and for the same again.
 fn storm(services: &[&str]) {
-    let number = |variable: &str| std::env::var(variable).ok()?.parse::<u64>().ok();
-    let kills = number("LONGSHORE_KILLS").unwrap_or(KILLS);
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    let seed = number("LONGSHORE_SEED").unwrap_or(now.expect("a time").as_secs());
-    println!("{kills} kills of {services:?}, seed {seed}");
+    let told = std::env::var("LONGSHORE_KILLS").ok();
+    let kills = told.and_then(|kills| kills.parse().ok()).unwrap_or(KILLS);
+    println!("{kills} kills of {services:?}");
+    let mut random = Random::seeded();
     let vm = shared();
     let before = Remains::after_first_use(vm);
     let load = Load::start(vm, &[CLIENTS_IN_A_STORM, "storm"]);
-    let mut random = Random(seed);
     for _ in 0..kills {
         // The moment is what is random.
-        std::thread::sleep(Duration::from_millis(random.next() % 10_000));
+        std::thread::sleep(Duration::from_millis(random.below(10_000)));
         for service in services {
             vm.guest(&format!("kill -9 $(pidof {service}) || true"));
         }
@@ -125,16 +124,4 @@ fn storm(services: &[&str]) {
     println!("{}", load.end());
     expect_no_objects(vm);
     expect_nothing_left(vm, &before);
-}
-
-/// Marsaglia's xorshift.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
-    }
 }
