@@ -120,7 +120,8 @@ impl Bundle {
             }
             _ => {}
         }
-        for path in [&self.path, &self.work] {
+        // The folder that makes it known goes last: a crash in between leaves what the next start finds.
+        for path in [&self.work, &self.path] {
             match std::fs::remove_dir_all(path) {
                 Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                     return Err(Error::Io {
@@ -137,20 +138,42 @@ impl Bundle {
 
 /// Every bundle that is there.
 pub fn all(paths: &Paths) -> Vec<Bundle> {
+    named_under(&paths.state)
+        .into_iter()
+        .map(|(namespace, id)| Bundle::locate(paths, &namespace, &id))
+        .collect()
+}
+
+/// Removes the work folders whose bundle is gone: a reboot empties the state's file system, not theirs. Returns
+/// how many there were. To be called when no task is being made.
+pub fn remove_stray_work(paths: &Paths) -> Result<usize> {
+    let mut strays = 0;
+    for (namespace, id) in named_under(&paths.root) {
+        let bundle = Bundle::locate(paths, &namespace, &id);
+        if !bundle.path.exists() {
+            std::fs::remove_dir_all(&bundle.work)
+                .step(|| format!("removing {}", bundle.work.display()))?;
+            strays += 1;
+        }
+    }
+    Ok(strays)
+}
+
+/// The namespaces and ids that have a folder under this root.
+fn named_under(root: &Path) -> Vec<(String, String)> {
     let names = |dir: &Path| -> Vec<String> {
         let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
         entries
             .filter_map(|entry| entry.file_name().into_string().ok())
             .collect()
     };
-    let root = paths.state.join(RUNTIME_DIR);
-    let mut bundles = Vec::new();
+    let root = root.join(RUNTIME_DIR);
+    let mut found = Vec::new();
     for namespace in names(&root) {
-        for id in names(&root.join(&namespace)) {
-            bundles.push(Bundle::locate(paths, &namespace, &id));
-        }
+        let ids = names(&root.join(&namespace));
+        found.extend(ids.into_iter().map(|id| (namespace.clone(), id)));
     }
-    bundles
+    found
 }
 
 #[cfg(test)]
@@ -193,5 +216,23 @@ mod tests {
         bundle.remove().unwrap();
         bundle.remove().unwrap();
         assert!(all(&paths).is_empty());
+    }
+
+    #[test]
+    fn work_without_a_bundle_is_found_and_removed() {
+        let root = tempfile::tempdir().unwrap();
+        let paths = Paths {
+            root: root.path().join("lib"),
+            state: root.path().join("run"),
+            address: "/run/x.sock".into(),
+        };
+        let [kept, rebooted] = ["kept", "rebooted"].map(|id| Bundle::locate(&paths, "moby", id));
+        for bundle in [&kept, &rebooted] {
+            bundle.create(b"{}", Path::new("shim"), b"").unwrap();
+        }
+        std::fs::remove_dir_all(&rebooted.path).unwrap();
+        assert_eq!(remove_stray_work(&paths).unwrap(), 1);
+        assert!(kept.work.exists() && !rebooted.work.exists());
+        assert_eq!(remove_stray_work(&paths).unwrap(), 0);
     }
 }

@@ -276,6 +276,12 @@ impl Tasks {
 
     /// Finds the shims of the last life again, and cleans up after those that died meanwhile.
     pub async fn restore(self: &Arc<Self>) {
+        let paths = self.core.paths.clone();
+        match blocking(move || bundle::remove_stray_work(&paths)).await {
+            Ok(0) => {}
+            Ok(strays) => tracing::info!(strays, "removed work folders without a task"),
+            Err(error) => tracing::warn!(%error, "removing work folders without a task"),
+        }
         let bundles = bundle::all(&self.core.paths);
         futures::future::join_all(bundles.into_iter().map(|bundle| self.restore_one(bundle))).await;
     }
