@@ -3,7 +3,7 @@
 mod common;
 
 use common::registry::Registry;
-use common::{Instance, expect_success, finish, repository};
+use common::{Instance, eventually, expect_success, finish, repository, text};
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -18,36 +18,44 @@ fn libraries() -> PathBuf {
     path
 }
 
-/// Runs a scenario against a VM of its own, with a registry that has busybox; nothing may be left.
-fn scenario(program: &str, script: &str) {
-    let registry = Registry::start();
-    registry.push("busybox");
-    let (host, vm) = (registry.host(), registry.instance());
+fn script(name: &str) -> PathBuf {
+    repository().join("app/cli/tests/clients").join(name)
+}
+
+/// The command that runs a script with those libraries against this VM.
+fn client(vm: &Instance, program: &str, name: &str) -> Command {
     let libraries = libraries();
     let mut command = match program {
         "python" => Command::new(libraries.join("python/bin/python")),
         _ => Command::new(program),
     };
     command
-        .arg(repository().join("app/cli/tests/clients").join(script))
-        .arg(&host)
+        .arg(script(name))
         .env("DOCKER_HOST", vm.docker_host())
         .env("DOCKER_CONFIG", vm.home.path().join("docker-config"))
         .env("NODE_PATH", libraries.join("node/node_modules"));
+    command
+}
+
+/// What a client made and did not remove: containers, networks, volumes.
+fn left(vm: &Instance) -> [String; 3] {
+    let shown = "{{.Names}} {{.Status}} {{.Command}}";
+    [
+        vm.docker(&["ps", "-a", "--no-trunc", "--format", shown]),
+        vm.docker(&["network", "ls", "-q", "--filter", "type=custom"]),
+        vm.docker(&["volume", "ls", "-q"]),
+    ]
+}
+
+/// Runs a scenario against a VM of its own, with a registry that has busybox; nothing may be left.
+fn scenario(program: &str, script: &str) {
+    let registry = Registry::start();
+    registry.push("busybox");
+    let (host, vm) = (registry.host(), registry.instance());
+    let mut command = client(&vm, program, script);
+    command.arg(&host);
     expect_success(&finish(command, script), script);
-    assert_eq!(
-        vm.docker(&[
-            "ps",
-            "-a",
-            "--no-trunc",
-            "--format",
-            "{{.Names}} {{.Status}} {{.Command}}"
-        ]),
-        ""
-    );
-    let networks = vm.docker(&["network", "ls", "-q", "--filter", "type=custom"]);
-    assert_eq!(networks, "");
-    assert_eq!(vm.docker(&["volume", "ls", "-q"]), "");
+    assert_eq!(left(&vm), ["", "", ""]);
 }
 
 #[test]
@@ -68,6 +76,40 @@ fn dockerode() {
 #[test]
 fn testcontainers_for_node() {
     scenario("node", "testcontainers_node.cjs");
+}
+
+/// Its reaper reaches the engine through the socket that the client has, and tidies up after a client that just ends. The reaper is a
+/// stand-in that speaks its protocol (clients/reaper.py), as its own image is in no registry at hand.
+#[test]
+#[ignore = "long; needs scripts/images app"]
+fn testcontainers_with_their_reaper() {
+    let vm = Instance::new();
+    vm.start(&[]);
+    vm.load("busybox");
+    vm.load("app");
+    let context = tempfile::tempdir().expect("a folder");
+    let dockerfile =
+        "FROM python-app\nCOPY reaper.py /\nCMD [\"python3\", \"-u\", \"/reaper.py\"]\n";
+    std::fs::write(context.path().join("Dockerfile"), dockerfile).expect("write");
+    std::fs::copy(script("reaper.py"), context.path().join("reaper.py")).expect("copy");
+    let path = context.path().to_str().expect("UTF-8");
+    let mut build = vm.docker_command(&["build", "-q", "-t", "reaper:1", path]);
+    build.env("DOCKER_BUILDKIT", "0");
+    expect_success(&finish(build, "docker build"), "docker build");
+
+    for (program, script) in [("python", "reaper_python.py"), ("node", "reaper_node.cjs")] {
+        let mut command = client(&vm, program, script);
+        command
+            .env("RYUK_CONTAINER_IMAGE", "reaper:1")
+            .env("RYUK_RECONNECTION_TIMEOUT", "1s")
+            .env("TESTCONTAINERS_RYUK_RECONNECTION_TIMEOUT", "1s");
+        let output = finish(command, script);
+        expect_success(&output, script);
+        assert!(text(&output.stdout).contains("left a running container"));
+        eventually("the reaper has removed all, and itself", || {
+            left(&vm) == ["", "", ""]
+        });
+    }
 }
 
 const DEV_CONTAINER: &str = r#"{
@@ -106,7 +148,7 @@ fn dev_containers() {
             .env("DOCKER_CONFIG", vm.home.path().join("docker-config"));
         let output = finish(command, words[0]);
         expect_success(&output, words[0]);
-        common::text(&output.stdout)
+        text(&output.stdout)
     };
     let up = run(&["up"]);
     assert!(up.contains(r#""outcome":"success""#), "{up}");

@@ -9,8 +9,8 @@ use std::path::Path;
 const INSECURE: &str = "insecure-registries";
 
 /// What the guest's daemon gets: the file's options, under the setting `engine`, key by key; registries that any of them
-/// calls insecure are.
-pub fn compose(path: &Path, settings: &Settings) -> Result<Value, ApiError> {
+/// calls insecure are. `socket`: the forwarded Docker socket, for clients that mount the one they talk to.
+pub fn compose(path: &Path, settings: &Settings, socket: &Path) -> Result<Value, ApiError> {
     let mut all = read(path)?;
     let mut registries = strings(all.get(INSECURE));
     registries.extend(strings(settings.engine.get(INSECURE)));
@@ -29,6 +29,7 @@ pub fn compose(path: &Path, settings: &Settings) -> Result<Value, ApiError> {
         json!({
             "share-command": shares::SHARE_COMMAND,
             "masked": shares::secrets(settings, shares::user_home().as_deref()),
+            "docker-socket": socket,
         }),
     );
     Ok(Value::Object(all))
@@ -68,7 +69,9 @@ mod tests {
             insecure_registries: vec!["b:5000".into()],
             ..Settings::defaults(machine)
         };
-        let composed = |settings: &Settings| compose(&path, settings).map(|v| v.to_string());
+        let composed = |settings: &Settings| {
+            compose(&path, settings, Path::new("/me/docker.sock")).map(|v| v.to_string())
+        };
         assert!(
             composed(&settings)
                 .unwrap()
@@ -83,6 +86,7 @@ mod tests {
             r#""ipv6":true"#,
             r#""mtu":1300"#,
             r#""ip":"127.0.0.1""#,
+            r#""docker-socket":"/me/docker.sock""#,
         ] {
             assert!(all.contains(expected), "{all}");
         }

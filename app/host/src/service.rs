@@ -243,7 +243,11 @@ impl Service {
         for share in &mut config.shares {
             share.masks = self.masks(&settings);
         }
-        config.guest.daemon_json = daemon_json::compose(&self.home.daemon_json(), &settings)?;
+        config.guest.daemon_json = daemon_json::compose(
+            &self.home.daemon_json(),
+            &settings,
+            &self.home.docker_socket(),
+        )?;
         Ok(config)
     }
 

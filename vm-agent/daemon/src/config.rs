@@ -111,6 +111,11 @@ impl Settings {
         paths.map(PathBuf::from).collect()
     }
 
+    /// Where the host has the socket that it forwards to ours.
+    pub fn host_socket(&self) -> Option<&str> {
+        self.own("docker-socket").and_then(Value::as_str)
+    }
+
     /// daemon.json's `labels`.
     pub fn labels(&self) -> Vec<String> {
         self.strings("labels")

@@ -428,17 +428,14 @@ async fn mount_points(daemon: &Daemon, wanted: Vec<Wanted>) -> ApiResult<Vec<Mou
     } in wanted
     {
         match point.kind.as_str() {
+            // What is started by a client to talk to its engine (Testcontainers' reaper) mounts the socket that the client has.
+            "bind" if settings.host_socket() == Some(&point.source) => {
+                point.source = "/run/docker.sock".into();
+            }
             "bind" => {
-                mount_spec::check_shared(
-                    &point.source,
-                    shares.as_deref(),
-                    settings.share_command(),
-                )?;
-                mount_spec::check_unmasked(
-                    &point.source,
-                    &settings.masked(),
-                    settings.share_command(),
-                )?;
+                let command = settings.share_command();
+                mount_spec::check_shared(&point.source, shares.as_deref(), command)?;
+                mount_spec::check_unmasked(&point.source, &settings.masked(), command)?;
                 bind_source(&point, create_source)?;
             }
             "volume" if point.source.is_empty() => {

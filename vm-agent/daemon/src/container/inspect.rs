@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use std::sync::Arc;
 
 pub async fn serve(daemon: Arc<Daemon>, request: ApiRequest, id: String) -> ApiResult<ApiResponse> {
-    let container = daemon.containers.get(&id)?;
+    let container = daemon.containers.entry(&id)?.inspected().await;
     let mut shown = inspect(&daemon, &container)?;
     if request.query.flag("size") {
         list::add_size(&daemon, &container, &mut Default::default(), &mut shown).await;

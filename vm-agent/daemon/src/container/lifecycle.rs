@@ -208,6 +208,7 @@ pub async fn restart(
     let timeout = stop_timeout(&request)?;
     let with = stop_signal(&request, "restart", &id)?;
     let _operation = entry.operate().await?;
+    let _restarted = entry.restarted_by_hand();
     // A container that removes itself lives through a restart.
     stop_entry(&daemon, &entry, with, timeout)
         .await

@@ -27,6 +27,8 @@ pub struct Entry {
     /// Counts exits, so that `next-exit` cannot miss one that a restart follows at once.
     pub exits: watch::Sender<(u64, i32)>,
     pub removed: watch::Sender<bool>,
+    /// True while `docker restart` stops the container and starts it again.
+    restarted_by_hand: watch::Sender<bool>,
     /// Cancels a restart that waits for its time.
     pub cancel_restart: tokio::sync::Notify,
     pub live: Mutex<super::task::Live>,
@@ -40,6 +42,7 @@ impl Entry {
             changing: Mutex::default(),
             operation: tokio::sync::Mutex::new(()),
             removed: watch::Sender::new(false),
+            restarted_by_hand: watch::Sender::new(false),
             cancel_restart: tokio::sync::Notify::new(),
             live: Mutex::default(),
         })
@@ -56,6 +59,29 @@ impl Entry {
 
     pub fn now(&self) -> Arc<Container> {
         self.current.borrow().clone()
+    }
+
+    /// The container as who inspects it should see it: one that is between its stop and its start of `docker restart` is waited for,
+    /// as by Docker's engine. Who is told of its end and looks (`docker compose logs --follow` does) must not take it for stopped.
+    pub async fn inspected(&self) -> Arc<Container> {
+        if !self.now().running {
+            let mut restarted = self.restarted_by_hand.subscribe();
+            // The sender lives as long as this.
+            let _ = restarted.wait_for(|restarted| !restarted).await;
+        }
+        self.now()
+    }
+
+    /// Says that the container is stopped to be started again, until what is returned is dropped.
+    pub fn restarted_by_hand(&self) -> impl Drop + '_ {
+        struct Restarted<'a>(&'a watch::Sender<bool>);
+        impl Drop for Restarted<'_> {
+            fn drop(&mut self) {
+                self.0.send_replace(false);
+            }
+        }
+        self.restarted_by_hand.send_replace(true);
+        Restarted(&self.restarted_by_hand)
     }
 
     /// Told of every change.
