@@ -1,4 +1,4 @@
-//! `DELETE /containers/{id}`, `--rm` and prune: first out of every list, then out of the supervisor.
+//! `DELETE /containers/{id}`, `--rm` and prune: marked as removed on disk, then out of the supervisor, then out of every list.
 
 use super::record::{Container, Status};
 use super::store::Entry;
@@ -9,6 +9,9 @@ use crate::state::Daemon;
 use http::StatusCode;
 use serde_json::json;
 use std::sync::Arc;
+
+/// How long a client may take to look at a container that it was told the end of.
+const JUST_NOW: chrono::TimeDelta = chrono::TimeDelta::seconds(1);
 
 pub async fn serve(daemon: Arc<Daemon>, request: ApiRequest, id: String) -> ApiResult<ApiResponse> {
     let (force, volumes) = (request.query.flag("force"), request.query.flag("v"));
@@ -73,24 +76,39 @@ pub async fn automatically(daemon: &Arc<Daemon>, entry: &Arc<Entry>) {
     }
 }
 
-/// Takes a stopped container away. Its layer goes in the background: nothing can refer to it any more, and what a
-/// kill -9 leaves of it, the next start of the daemon finds without an owner and deletes.
+/// Takes a stopped container away. One that ended just now can be inspected, as one that is being removed, until its layer is gone: a
+/// client that is told of its end and looks (`docker compose logs --follow` crashes when it finds nothing) gets the time that Docker's
+/// engine would give it. The layer of any other goes in the background.
 async fn take_away(daemon: &Arc<Daemon>, entry: &Arc<Entry>, volumes: bool) {
     let container: Arc<Container> = entry.now();
     neighbours::release_volumes(daemon, &container, volumes).await;
     // Execs first: one that ended later would be written into the folder that goes next.
     daemon.execs.forget_container(&container.id);
-    daemon.containers.forget(entry);
-    let daemon = daemon.clone();
-    tokio::spawn(async move {
+    let containers = daemon.containers.clone();
+    containers.mark_removed(entry);
+    let ended_now =
+        (container.state.finished_at).is_some_and(|end| chrono::Utc::now() - end < JUST_NOW);
+    if !ended_now {
+        containers.forget(entry);
+    }
+    let entry = entry.clone();
+    // A client that hangs up must not leave half of it.
+    let removal = tokio::spawn(async move {
         // The supervisor's removal lasts at once. A record that came back after a power cut would have no layer.
-        if let Err(error) = daemon.containers.flush_removals().await {
+        if let Err(error) = containers.flush_removals().await {
             tracing::warn!(%error, id = %container.id, "flushing a container's removal");
         }
-        if let Err(error) = snapshot::remove(&daemon.containers, &container.id).await {
+        // What a kill -9 leaves of it, the next start of the daemon finds without an owner and deletes.
+        if let Err(error) = snapshot::remove(&containers, &container.id).await {
             tracing::warn!(%error, id = %container.id, "removing a container's layer");
         }
+        if ended_now {
+            containers.forget(&entry);
+        }
     });
+    if ended_now && let Err(error) = removal.await {
+        tracing::error!(%error, "removing a container");
+    }
 }
 
 pub async fn prune(daemon: Arc<Daemon>, request: ApiRequest) -> ApiResult<ApiResponse> {

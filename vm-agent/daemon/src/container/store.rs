@@ -2,7 +2,7 @@
 
 use super::init_layer;
 use super::links;
-use super::record::{Container, Fixed, State};
+use super::record::{Container, Fixed, State, Status};
 use crate::config::Config;
 use crate::error::{ApiError, ApiResult};
 use crate::event::Events;
@@ -14,6 +14,7 @@ use serde::Serialize;
 use std::collections::{BTreeMap, HashMap};
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 use tokio::sync::watch;
 
@@ -27,6 +28,8 @@ pub struct Entry {
     /// Counts exits, so that `next-exit` cannot miss one that a restart follows at once.
     pub exits: watch::Sender<(u64, i32)>,
     pub removed: watch::Sender<bool>,
+    /// True from the moment that the removal is on disk; nothing is written from there on.
+    leaving: AtomicBool,
     /// True while `docker restart` stops the container and starts it again.
     restarted_by_hand: watch::Sender<bool>,
     /// Cancels a restart that waits for its time.
@@ -42,6 +45,7 @@ impl Entry {
             changing: Mutex::default(),
             operation: tokio::sync::Mutex::new(()),
             removed: watch::Sender::new(false),
+            leaving: AtomicBool::new(false),
             restarted_by_hand: watch::Sender::new(false),
             cancel_restart: tokio::sync::Notify::new(),
             live: Mutex::default(),
@@ -51,7 +55,7 @@ impl Entry {
     /// Waits for other operations on the container to end; 404 `No such container: X` when one of them removed it.
     pub async fn operate(&self) -> ApiResult<tokio::sync::MutexGuard<'_, ()>> {
         let operation = self.operation.lock().await;
-        match *self.removed.borrow() {
+        match self.leaving() {
             true => Err(no_such(&self.now().id)),
             false => Ok(operation),
         }
@@ -82,6 +86,10 @@ impl Entry {
         }
         self.restarted_by_hand.send_replace(true);
         Restarted(&self.restarted_by_hand)
+    }
+
+    fn leaving(&self) -> bool {
+        self.leaving.load(Ordering::Acquire)
     }
 
     /// Told of every change.
@@ -265,17 +273,27 @@ impl Containers {
         Ok(entry)
     }
 
-    /// Takes a container out of every list, tells of it, and deletes its folder.
+    /// From here on a container is removed, even if we die before anybody is told; readers see it until [`Containers::forget`].
+    pub fn mark_removed(&self, entry: &Entry) {
+        {
+            // Who changes the container from here on finds that it is going, and writes nothing.
+            let _changing = entry.changing();
+            let folder = self.folder(&entry.now().id);
+            let record = folder.join("config.json");
+            if let Err(error) = std::fs::rename(record, folder.join(REMOVED)) {
+                let id = entry.now().id.clone();
+                tracing::warn!(%error, id, "marking a container's record as removed");
+            }
+            entry.leaving.store(true, Ordering::Release);
+        }
+        self.change_in_memory(entry, |state| state.status = Status::Removing);
+    }
+
+    /// Takes a container that is marked as removed out of every list, tells of it, and deletes its folder.
     pub fn forget(&self, entry: &Entry) {
-        // Who changes the container from here on finds that it is gone, and writes nothing.
         let _changing = entry.changing();
         let container = entry.now();
         let folder = self.folder(&container.id);
-        // From here on it is removed, even if we die before anybody is told.
-        let record = folder.join("config.json");
-        if let Err(error) = std::fs::rename(record, folder.join(REMOVED)) {
-            tracing::warn!(%error, id = %container.id, "marking a container's record as removed");
-        }
         self.change_map(|map| drop(map.remove(&container.id)));
         self.release_name(&container.name);
         entry.removed.send_replace(true);
@@ -284,7 +302,7 @@ impl Containers {
         let _ = std::fs::remove_dir_all(folder);
     }
 
-    /// Makes sure that what [`Containers::forget`] took away does not come back.
+    /// Makes sure that what [`Containers::mark_removed`] marked does not come back.
     pub async fn flush_removals(&self) -> ApiResult<()> {
         let folder = self.folder("");
         let flush = move || std::fs::File::open(folder)?.sync_all();
@@ -310,7 +328,7 @@ impl Containers {
     pub fn change_fixed(&self, entry: &Entry, change: impl FnOnce(&mut Fixed)) -> ApiResult<()> {
         let _changing = entry.changing();
         let mut fixed = entry.now().fixed.clone();
-        if *entry.removed.borrow() {
+        if entry.leaving() {
             return Err(no_such(&fixed.id));
         }
         change(&mut fixed);
@@ -366,7 +384,7 @@ impl Containers {
 
     fn put_state(&self, entry: &Entry, durable: bool, state: &State) {
         let container = entry.now();
-        if *entry.removed.borrow() {
+        if entry.leaving() {
             return;
         }
         let durable = durable && !container.host_config.auto_remove;
