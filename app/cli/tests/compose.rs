@@ -164,7 +164,7 @@ fn a_project_of_four_services_lives_through_its_day() {
         "web running",
     ];
     assert_eq!(listed, expected.into());
-    let (_logs, mut logged) = project.beside(&["logs", "--follow", "--no-log-prefix", "app"]);
+    let (logs, mut logged) = project.beside(&["logs", "--follow", "--no-log-prefix", "app"]);
     expect_line(&mut logged, "the shop is open");
     // Who is in a profile comes when it is asked for.
     project.compose(&["--profile", "count", "up", "--detach", "counter"]);
@@ -214,6 +214,9 @@ fn a_project_of_four_services_lives_through_its_day() {
     project.compose(&["up", "--detach", "--scale", "app=1", "--no-recreate"]);
     assert_eq!(project.running("app"), 1);
 
+    // It followed the service through its restarts until here.
+    expect_line(&mut logged, "the shop is open");
+    drop(logs);
     // Down and up again: the volumes keep what was written.
     let rows = number(&project.visit(), "rows=");
     project.compose(&["down", "--timeout", "1"]);
@@ -282,7 +285,7 @@ fn watched_files_reach_the_container_restart_it_and_build_it_anew() {
     project.compose(&["up", "--detach", "--build"]);
     let (watch, mut told) = project.beside(&["watch", "--no-up"]);
     expect_line(&mut told, "Watch enabled");
-    let (_logs, mut logged) = project.beside(&["logs", "--follow", "--no-log-prefix", "page"]);
+    let (logs, mut logged) = project.beside(&["logs", "--follow", "--no-log-prefix", "page"]);
     expect_line(&mut logged, "serves one of build 1");
 
     write("src/page", "second");
@@ -299,7 +302,7 @@ fn watched_files_reach_the_container_restart_it_and_build_it_anew() {
             .compose(&["logs", "--no-log-prefix", "page"])
             .contains("serves two of build 2")
     });
-    drop(watch);
+    drop((watch, logs));
     project.compose(&["down", "--timeout", "1", "--rmi", "local"]);
     project.vm.docker(&["image", "prune", "--force"]);
     nothing_is_left(&project);
