@@ -250,6 +250,21 @@ pub struct StreamRequest {
     pub registry_auth: Option<String>,
 }
 
+/// How far the window is with an answer that it saves as a file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+pub struct Saving {
+    pub bytes: u64,
+    /// Bytes that will come, where that is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, ts(optional))]
+    pub total: Option<u64>,
+    /// The file, once it is whole.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, ts(optional))]
+    pub path: Option<PathBuf>,
+}
+
 /// The window's request with a body of any size, which follows in pieces.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[cfg_attr(test, derive(ts_rs::TS))]

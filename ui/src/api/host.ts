@@ -1,5 +1,5 @@
 // The host service: the engine's life and settings.
-import type { Backend } from './backend';
+import type { Backend, Following } from './backend';
 import { jsonLines } from './stream';
 import type {
   EngineState,
@@ -36,6 +36,11 @@ export class Host {
 
   doctor(signal?: AbortSignal): Promise<Report> {
     return this.backend.request('GET', '/api/v1/doctor', { signal });
+  }
+
+  /** Saves what a diagnosis needs, secrets removed, as a file; gives its path, where the browser does not show it. Throws a Failure. */
+  diagnostics(name: string, following: Following): Promise<string | undefined> {
+    return this.backend.download('/api/v1/diagnostics', name, following);
   }
 
   layers(signal?: AbortSignal): Promise<Layers> {

@@ -71,6 +71,16 @@ export type UploadRequest = { method: string, path: string, content_type: string
  */
 size: number, };
 
+export type Saving = { bytes: number, 
+/**
+ * Bytes that will come, where that is known.
+ */
+total?: number, 
+/**
+ * The file, once it is whole.
+ */
+path?: string, };
+
 export type Layers = { 
 /**
  * Of the guest.
