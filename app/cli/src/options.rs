@@ -50,6 +50,12 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Write what somebody who helps needs to see into an archive: versions, settings, state, logs; secrets are removed
+    Diagnose {
+        /// The archive [default: longshore-diagnostics-TIME.tar.gz here]
+        #[arg(long, short, value_name = "FILE")]
+        output: Option<std::path::PathBuf>,
+    },
     /// Print the value for DOCKER_HOST
     #[command(after_help = "Use it as: export DOCKER_HOST=$(longshore docker-host)")]
     DockerHost,

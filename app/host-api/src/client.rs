@@ -117,6 +117,11 @@ impl Client {
         self.json(Method::GET, "/v1/doctor/store", &()).await
     }
 
+    /// What a diagnosis needs, secrets removed: tar, compressed with gzip.
+    pub async fn diagnostics(&self) -> Result<Bytes, ApiError> {
+        collect(self.send(Method::GET, "/v1/diagnostics", &()).await?).await
+    }
+
     /// Ends the service; the VM goes on.
     pub async fn shutdown(&self) -> Result<(), ApiError> {
         self.json(Method::POST, "/v1/shutdown", &()).await
