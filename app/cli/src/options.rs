@@ -157,6 +157,11 @@ pub enum SettingsCommand {
         #[arg(required = true, value_name = "KEY=VALUE")]
         assignments: Vec<String>,
     },
+    /// Move the data of images, containers and volumes into another folder
+    #[command(
+        after_help = "The engine is stopped for it and started again. Until the copy is whole, and was compared, the old data counts."
+    )]
+    MoveData { folder: std::path::PathBuf },
 }
 
 fn settings_help() -> String {

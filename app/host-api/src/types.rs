@@ -219,6 +219,8 @@ pub struct EngineState {
 pub struct MachineFacts {
     pub cpus: u32,
     pub memory: u64,
+    /// The folder of the data disk.
+    pub data_folder: PathBuf,
     /// What the data disk takes now.
     pub data_disk: u64,
     /// What is left where the data disk is.
@@ -248,6 +250,15 @@ pub struct StreamRequest {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(test, ts(optional))]
     pub registry_auth: Option<String>,
+}
+
+/// Where the data disk shall be.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+#[serde(deny_unknown_fields)]
+pub struct DataMove {
+    /// An absolute path; made when it is not there.
+    pub folder: PathBuf,
 }
 
 /// How far the window is with an answer that it saves as a file.

@@ -33,6 +33,7 @@ fn generated() -> String {
         one::<types::StreamHead>(),
         one::<types::UploadRequest>(),
         one::<types::Saving>(),
+        one::<types::DataMove>(),
         one::<types::Layers>(),
         one::<types::LayerService>(),
         one::<types::ChainProcess>(),

@@ -14,7 +14,7 @@ use hyper::body::{Frame, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use longshore_host_api::types::{
-    LogSource, SettingsChange, SettingsChanged, ShareRequest, StartRequest, UiAddress,
+    DataMove, LogSource, SettingsChange, SettingsChanged, ShareRequest, StartRequest, UiAddress,
 };
 use longshore_host_api::{ApiError, ErrorCode};
 use longshore_local_socket::Listener;
@@ -109,6 +109,10 @@ pub async fn route(
             events(service.start(wanted).await?)
         }
         (&Method::POST, ["v1", "stop"]) => events(service.stop()),
+        (&Method::POST, ["v1", "data"]) => {
+            let wanted: DataMove = read(request).await?;
+            events(service.move_data(&wanted.folder)?)
+        }
         (&Method::GET, ["v1", "settings"]) => json(&service::as_map(&service.settings().await)),
         (&Method::POST, ["v1", "settings"]) => {
             let change: SettingsChange = read(request).await?;

@@ -7,6 +7,7 @@ pub mod api;
 mod channel;
 mod credentials;
 mod daemon_json;
+pub mod data_place;
 mod diagnose;
 pub mod docker_proxy;
 mod doctor;

@@ -2,6 +2,7 @@
 import type { Backend, Following } from './backend';
 import { jsonLines } from './stream';
 import type {
+  DataMove,
   EngineState,
   Layers,
   LogSource,
@@ -28,6 +29,11 @@ export class Host {
 
   settings(): Promise<Settings> {
     return this.backend.request('GET', '/api/v1/settings');
+  }
+
+  async moveData(folder: string): Promise<AsyncGenerator<Progress>> {
+    const body: DataMove = { folder };
+    return jsonLines<Progress>((await this.backend.stream('POST', '/api/v1/data', { body })).chunks);
   }
 
   changeSettings(assignments: string[]): Promise<SettingsChanged> {
