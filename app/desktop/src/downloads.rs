@@ -60,10 +60,14 @@ pub async fn open_save(
         registry_auth: None,
     };
     let response = backend::succeeded(client.page(request).await?).await?;
+    // A session without the usual folders names none.
     let folder = app
         .path()
         .download_dir()
-        .map_err(|e| ApiError::internal(format!("there is no folder for downloads: {e}")))?;
+        .or_else(|_| Ok(app.path().home_dir()?.join("Downloads")))
+        .map_err(|e: tauri::Error| {
+            ApiError::internal(format!("there is no folder for downloads: {e}"))
+        })?;
     let length = response.headers().get(CONTENT_LENGTH);
     let total = length.and_then(|v| v.to_str().ok()?.parse().ok());
     let pieces = response.into_body().into_data_stream();
