@@ -107,6 +107,11 @@ fn the_data_moves_and_nothing_is_lost() {
     // SAFETY: plain kill(2) on the service of this home, which status named a moment ago.
     unsafe { libc::kill(service, libc::SIGKILL) };
     assert!(!moving.wait().expect("its end").success());
+    // It may still be in the middle of a write, with its sockets open.
+    while Path::new(&format!("/proc/{service}")).exists() {
+        assert!(Instant::now() < deadline, "it does not end");
+        std::thread::sleep(Duration::from_millis(5));
+    }
     assert!(
         vm.home.path().join("data.moving.json").exists(),
         "it was not in the middle"
