@@ -12,7 +12,9 @@ fn main() {
         "write_upload",
         "end_upload",
         "drop_upload",
-        "save",
+        "open_save",
+        "follow_save",
+        "drop_save",
         "quit",
         "stay",
     ]);

@@ -1,7 +1,7 @@
 // A Longshore of its own for a test: programs, home, docker command, registry.
 import { type ChildProcess, execFile, spawn } from 'node:child_process';
 import { chmodSync, existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { createServer, type Server } from 'node:net';
+import { connect, createServer, type Server, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { promisify } from 'node:util';
@@ -17,6 +17,7 @@ export class Longshore {
   readonly tools = join(this.folder, 'tools');
   #registries: ChildProcess[] = [];
   #dead: Server | undefined;
+  #slow: Server | undefined;
 
   readonly env: NodeJS.ProcessEnv;
 
@@ -50,10 +51,7 @@ export class Longshore {
   }
 
   async load(image: string) {
-    const folders = [process.env['LONGSHORE_TEST_IMAGES'], join(target, 'test-images')].filter((f) => f !== undefined);
-    const file = folders.map((f) => join(f, `${image}.tar`)).find(existsSync);
-    if (!file) throw new Error(`${image}.tar is missing: scripts/images ${image}`);
-    await this.docker('load', '-q', '-i', file);
+    await this.docker('load', '-q', '-i', this.archive(image));
   }
 
   /** A registry on this machine's loopback; its name as the VM sees it. A closed one wants `me` with the password `secret`. */
@@ -82,6 +80,35 @@ export class Longshore {
     writeFileSync(join(folder, 'config.json'), JSON.stringify({ auths: { [registry]: {} }, credHelpers: { [registry]: 'test' } }));
   }
 
+  /** A way to a registry that lets a few megabytes through in a second, in either direction; its name as the VM sees it. */
+  async slowRegistry(registry: string, bytesPerSecond = 4 << 20): Promise<string> {
+    const port = await freePort();
+    const slowly = (from: Socket, to: Socket) => {
+      from.on('data', (piece) => {
+        to.write(piece);
+        from.pause();
+        setTimeout(() => from.resume(), (piece.length / bytesPerSecond) * 1000);
+      });
+      from.on('end', () => to.end());
+      from.on('close', () => to.destroy());
+      from.on('error', () => to.destroy());
+    };
+    this.#slow = createServer((client) => {
+      const server = connect(Number(registry.split(':')[1]), '127.0.0.1');
+      slowly(client, server);
+      slowly(server, client);
+    }).listen(port, '127.0.0.1');
+    return `10.0.2.2:${port}`;
+  }
+
+  /** The archive of a test image. */
+  archive(image: string): string {
+    const folders = [process.env['LONGSHORE_TEST_IMAGES'], join(target, 'test-images')].filter((f) => f !== undefined);
+    const file = folders.map((f) => join(f, `${image}.tar`)).find(existsSync);
+    if (!file) throw new Error(`${image}.tar is missing: scripts/images ${image}`);
+    return file;
+  }
+
   /** A registry that takes requests and never answers; its name as the VM sees it. */
   async deadRegistry(): Promise<string> {
     const port = await freePort();
@@ -91,6 +118,7 @@ export class Longshore {
 
   async end() {
     this.#dead?.close();
+    this.#slow?.close();
     for (const registry of this.#registries) registry.kill();
     await this.longshore('stop').catch(() => {});
     const pid = JSON.parse(await this.longshore('status', '--json').catch((e: { stdout?: string }) => e.stdout ?? '{}')) as { host_pid?: number };

@@ -1,5 +1,8 @@
 // What a user does with the pages, from the first start on.
-import { readFileSync } from 'node:fs';
+import { execFileSync } from 'node:child_process';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import type { Browser, Page } from 'playwright-core';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { accessible, launch, picture, watch } from './browser';
@@ -12,6 +15,7 @@ let wrong: string[];
 let registry: string;
 let dead: string;
 let closed: string;
+let slow: string;
 
 const row = (name: string) => page.getByRole('row').filter({ has: page.getByRole('link', { name, exact: true }) });
 /** A row of a folder, by the whole name. */
@@ -23,7 +27,8 @@ beforeAll(async () => {
   registry = await longshore.registry();
   closed = await longshore.registry(true);
   dead = await longshore.deadRegistry();
-  await longshore.longshore('settings', 'set', 'cpus=2', 'memory=1g', 'disk=8g', 'docker_context=false', `insecure_registries=${registry},${closed},${dead}`);
+  slow = await longshore.slowRegistry(registry);
+  await longshore.longshore('settings', 'set', 'cpus=2', 'memory=1g', 'disk=8g', 'docker_context=false', `insecure_registries=${registry},${closed},${dead},${slow}`);
   browser = await launch();
 });
 
@@ -111,6 +116,47 @@ describe('images', () => {
     await article.getByText(/^Cancelled/).waitFor();
     await article.getByRole('button', { name: 'Dismiss' }).click();
   });
+
+  it('are pushed and pulled layer by layer, and no further than they are wanted', async () => {
+    const name = `${slow}/layers:1`;
+    const cancelled = async (what: 'Push' | 'Pull', counted: RegExp) => {
+      const article = page.getByRole('article', { name: `${what} of ${name}` });
+      await expect.poll(async () => (await article.getByRole('listitem').allInnerTexts()).filter((text) => counted.test(text)).length, { timeout: 30_000 }).toBeGreaterThan(0);
+      expect(await article.getByRole('listitem').count()).toBeGreaterThan(3);
+      const far = Number(await article.getByRole('progressbar').getAttribute('aria-valuenow'));
+      expect(far).toBeLessThan(100);
+      if (what === 'Pull') {
+        await accessible(page);
+        await picture(page, 'pull');
+      }
+      await article.getByRole('button', { name: 'Cancel' }).click();
+      await article.getByText(/^Cancelled/).waitFor();
+      await article.getByRole('button', { name: 'Dismiss' }).click();
+    };
+    await longshore.load('layers');
+    await longshore.docker('tag', 'layers', name);
+    await row(`${slow}/layers`).getByRole('button', { name: /More actions/ }).click();
+    await page.getByRole('menuitem', { name: 'Push…' }).click();
+    await dialog().getByRole('button', { name: 'Push' }).click();
+    await cancelled('Push', /[\d.]+ MB of [\d.]+ MB/);
+    await longshore.docker('tag', 'layers', `${registry}/layers:1`);
+    await longshore.docker('push', '-q', `${registry}/layers:1`);
+    await longshore.docker('rmi', 'layers', name, `${registry}/layers:1`);
+    await page.getByRole('button', { name: 'Pull', exact: true }).click();
+    await dialog().getByLabel('Image').fill(name);
+    await page.keyboard.press('Enter');
+    await cancelled('Pull', /[\d.]+ MB of [\d.]+ MB/);
+    expect(await longshore.docker('images', '-q', name)).toBe('');
+
+    // An archive, too.
+    await page.locator('input[type=file]').setInputFiles(longshore.archive('layers'));
+    const loading = page.getByRole('status').filter({ hasText: 'layers.tar' });
+    await loading.getByText(/% of [\d.]+ MB/).waitFor();
+    await loading.getByRole('button', { name: 'Cancel' }).click();
+    await loading.waitFor({ state: 'detached' });
+    await page.waitForTimeout(1000);
+    expect(await longshore.docker('images', '-q', 'layers')).toBe('');
+  }, 120_000);
 
   it('say why they cannot be pulled', async () => {
     await page.getByRole('button', { name: 'Pull', exact: true }).click();
@@ -311,7 +357,7 @@ describe('a container', () => {
 
     // Uploads: one that is new, and one that asks before it replaces.
     const large = Buffer.alloc(24 << 20, 'z');
-    const chooser = page.locator('input[type=file]');
+    const chooser = page.getByLabel('Files to upload');
     await chooser.setInputFiles([{ name: 'new.txt', mimeType: 'text/plain', buffer: Buffer.from('first') }, { name: 'large.bin', mimeType: '', buffer: large }]);
     await page.getByText('2 files uploaded').waitFor();
     await file('large.bin').getByText('25.2 MB').waitFor();
@@ -320,6 +366,36 @@ describe('a container', () => {
     await dialog().getByRole('button', { name: 'Replace' }).click();
     await page.getByText('new.txt uploaded').waitFor();
     expect(await longshore.docker('exec', 'talker', 'cat', '/work/new.txt')).toBe('second');
+
+    // Folders: one that is chosen, one that is dropped with a file beside it, and one that asks.
+    const place = mkdtempSync(join(tmpdir(), 'upload-'));
+    mkdirSync(join(place, 'chosen/deep'), { recursive: true });
+    mkdirSync(join(place, 'dropped/empty'), { recursive: true });
+    writeFileSync(join(place, 'chosen/deep/leaf.txt'), 'chosen');
+    writeFileSync(join(place, 'dropped/<b>.txt'), 'dropped');
+    writeFileSync(join(place, 'beside.txt'), 'beside');
+    await page.getByLabel('Folder to upload').setInputFiles(join(place, 'chosen'));
+    await page.getByText('chosen uploaded').waitFor();
+    await file('chosen').waitFor();
+    const drag = await page.context().newCDPSession(page);
+    const drop = async (...names: string[]) => {
+      const data = { items: [], files: names.map((name) => join(place, name)), dragOperationsMask: 1 };
+      for (const type of ['dragEnter', 'dragOver', 'drop'] as const) await drag.send('Input.dispatchDragEvent', { type, x: 600, y: 420, data });
+    };
+    await drop('dropped', 'beside.txt');
+    await page.getByText('2 files uploaded').last().waitFor();
+    await file('dropped').waitFor();
+    await file('beside.txt').waitFor();
+    const found = await longshore.docker('exec', 'talker', 'sh', '-c', "cd /work && cat chosen/deep/leaf.txt 'dropped/<b>.txt' beside.txt && ls -d dropped/empty");
+    expect(found).toBe('chosendroppedbesidedropped/empty');
+    writeFileSync(join(place, 'dropped/<b>.txt'), 'again');
+    await drop('dropped');
+    expect(await dialog().innerText()).toMatch(/Upload into dropped[\s\S]*the rest stays/);
+    await dialog().getByRole('button', { name: 'Upload' }).click();
+    await page.getByText('dropped uploaded').waitFor();
+    await expect.poll(() => longshore.docker('exec', 'talker', 'cat', '/work/dropped/<b>.txt')).toBe('again');
+    await drag.detach();
+    rmSync(place, { recursive: true });
 
     // Downloads: a file as it is, a folder as tar.
     const saved = async (name: string) => {
@@ -355,7 +431,7 @@ describe('a container', () => {
     await page.getByRole('tab', { name: 'Files' }).click();
     await file('data').getByText('data', { exact: true }).click();
     await page.getByRole('heading', { name: 'This folder is empty' }).waitFor();
-    await page.locator('input[type=file]').setInputFiles([{ name: 'kept.txt', mimeType: 'text/plain', buffer: Buffer.from('kept') }]);
+    await page.getByLabel('Files to upload').setInputFiles([{ name: 'kept.txt', mimeType: 'text/plain', buffer: Buffer.from('kept') }]);
     await file('kept.txt').waitFor();
     await page.getByText('Files are deleted in a running container only').waitFor();
     expect(await longshore.docker('run', '--rm', '-v', 'still-data:/v', 'busybox', 'cat', '/v/kept.txt')).toBe('kept');
@@ -367,7 +443,7 @@ describe('a container', () => {
     await row('fixed').getByRole('link').click();
     await page.getByRole('tab', { name: 'Files' }).click();
     await file('etc').waitFor();
-    await page.locator('input[type=file]').setInputFiles([{ name: 'x.bin', mimeType: '', buffer: Buffer.alloc(8 << 20) }]);
+    await page.getByLabel('Files to upload').setInputFiles([{ name: 'x.bin', mimeType: '', buffer: Buffer.alloc(8 << 20) }]);
     await page.getByText(/x\.bin could not be uploaded: .*read-only/).waitFor();
     await longshore.docker('rm', 'fixed');
   });
@@ -652,8 +728,86 @@ describe('a volume', () => {
     await row('talker').waitFor();
     const removed = (name: string) => longshore.docker('volume', 'rm', name).then(() => 'removed', (error: Error) => error.message);
     for (const name of ['from', 'to']) await expect.poll(() => removed(name), { timeout: 10_000 }).toBe('removed');
-    expect(await longshore.docker('ps', '-aq', '--filter', 'label=dev.longshore.helper')).toBe('');
+    await expect.poll(() => longshore.docker('ps', '-aq', '--filter', 'label=dev.longshore.helper'), { timeout: 10_000 }).toBe('');
   });
+});
+
+describe('a clone of a volume', () => {
+  const volume = (name: string) => page.getByRole('row').filter({ has: page.locator(`.title[title="${name}"]`) });
+  const clone = async (name: string) => {
+    await volume(name).getByRole('button', { name: `Clone ${name}` }).click();
+    await dialog().getByLabel('Name of the copy').waitFor();
+  };
+  const names = async () => (await longshore.docker('volume', 'ls', '-q')).split('\n');
+  /** What the engine has on its disk for volumes, whole or not. */
+  const folders = async () => (await longshore.longshore('shell', 'sh', '-c', `ls -A ${await place()}`)).split('\n').sort();
+  const place = async () => (await longshore.docker('volume', 'inspect', '-f', '{{.Mountpoint}}', 'first')).replace(/\/first\/_data$/, '');
+
+  it('holds the same, and lives on its own', async () => {
+    await longshore.docker('volume', 'create', '--label', 'mine=1', '--label', 'com.docker.compose.project=shop', 'first');
+    await longshore.docker('run', '--rm', '-v', 'first:/v', 'busybox', 'sh', '-c', 'mkdir -m 1770 /v/inner; echo deep > /v/inner/text; chown 7:8 /v/inner/text; ln /v/inner/text /v/second; ln -s /etc/passwd /v/link; mkfifo /v/pipe');
+    await go('volumes');
+    await clone('first');
+    expect(await dialog().getByLabel('Name of the copy').inputValue()).toBe('first-copy');
+    await accessible(page);
+    await picture(page, 'clone');
+    await dialog().getByRole('button', { name: 'Clone' }).click();
+    await page.getByText('first is copied to first-copy').waitFor();
+    await volume('first-copy').waitFor();
+    const look = 'cat /v/inner/text; stat -c "%a %u:%g %h" /v/inner /v/inner/text | sed 1s/.....$//; readlink /v/link; ls -i /v/second /v/inner/text | cut -d/ -f1 | sort -u | wc -l; test -p /v/pipe && echo pipe';
+    const seen = (name: string) => longshore.docker('run', '--rm', '-v', `${name}:/v`, 'busybox', 'sh', '-c', look);
+    expect(await seen('first-copy')).toBe(await seen('first'));
+    expect(await seen('first-copy')).toMatch(/^deep\n1770[\s\S]*644 7:8 2\n\/etc\/passwd\n1\npipe$/);
+    expect(JSON.parse(await longshore.docker('volume', 'inspect', '-f', '{{json .Labels}}', 'first-copy'))).toEqual({ mine: '1' });
+    await longshore.docker('run', '--rm', '-v', 'first-copy:/v', 'busybox', 'rm', '-rf', '/v/inner');
+    expect(await longshore.docker('run', '--rm', '-v', 'first:/v', 'busybox', 'cat', '/v/inner/text')).toBe('deep');
+  });
+
+  it('has a name of its own, and is told who uses the first', async () => {
+    await longshore.docker('run', '-d', '--name', 'writer', '-v', 'first:/v', 'busybox', 'sleep', '1000');
+    await clone('first');
+    expect(await dialog().getByLabel('Name of the copy').inputValue()).toBe('first-copy-2');
+    await dialog().getByText(/In use by writer/).waitFor();
+    await accessible(page);
+    await dialog().getByLabel('Name of the copy').fill('first-copy');
+    await dialog().getByText('There is a volume named first-copy already.').waitFor();
+    expect(await dialog().getByRole('button', { name: 'Clone anyway' }).isDisabled()).toBe(true);
+    await dialog().getByLabel('Name of the copy').fill('b@d');
+    await dialog().getByRole('button', { name: 'Clone anyway' }).click();
+    await dialog().getByText(/invalid characters/).waitFor();
+    await dialog().getByLabel('Name of the copy').fill('live');
+    await dialog().getByRole('button', { name: 'Clone anyway' }).click();
+    await volume('live').waitFor();
+    await longshore.docker('rm', '-f', 'writer');
+    await longshore.docker('volume', 'rm', 'live', 'first-copy');
+  });
+
+  it('leaves nothing when it is given up, or when the engine dies', async () => {
+    await longshore.docker('run', '--rm', '-v', 'first:/v', 'busybox', 'dd', 'if=/dev/zero', 'of=/v/large', 'bs=1M', 'count=700');
+    const before = await folders();
+    const begin = async (name: string) => {
+      await clone('first');
+      await dialog().getByLabel('Name of the copy').fill(name);
+      await dialog().getByRole('button', { name: 'Clone' }).click();
+      await dialog().getByText(/% of 734 MB/).waitFor();
+    };
+    await begin('given-up');
+    // Its source stays meanwhile.
+    expect(await longshore.docker('volume', 'rm', 'first').catch((e: Error) => e.message)).toMatch(/in use/);
+    expect((await folders()).length).toBe(before.length + 1);
+    await dialog().getByRole('button', { name: 'Stop copying' }).click();
+    await dialog().getByRole('button', { name: 'Cancel' }).click();
+    await expect.poll(folders, { timeout: 20_000 }).toEqual(before);
+    expect(await names()).not.toContain('given-up');
+
+    await begin('lost');
+    await longshore.longshore('shell', 'sh', '-c', 'kill -9 $(pidof longshore-daemon)');
+    await dialog().getByRole('alert').waitFor();
+    await dialog().getByRole('button', { name: 'Cancel' }).click();
+    await expect.poll(() => folders().catch(() => []), { timeout: 30_000 }).toEqual(before);
+    expect(await names()).not.toContain('lost');
+    await longshore.docker('volume', 'rm', 'first');
+  }, 120_000);
 });
 
 describe('the engine', () => {
@@ -662,6 +816,10 @@ describe('the engine', () => {
     await page.getByText('Docker socket', { exact: false }).first().waitFor();
     await accessible(page);
     await picture(page, 'doctor');
+    const [download] = await Promise.all([page.waitForEvent('download'), page.getByRole('button', { name: 'Save diagnostics' }).click()]);
+    expect(download.suggestedFilename()).toMatch(/^longshore-diagnostics-\d{8}-\d{6}\.tar\.gz$/);
+    const listed = execFileSync('tar', ['-tzf', await download.path()], { encoding: 'utf8' }).split('\n');
+    for (const name of ['about.json', 'settings.json', 'engine.json', 'logs/host.log', 'logs/daemon.log']) expect(listed).toContain(`longshore-diagnostics/${name}`);
   });
 
   it('refuses what the machine must not open to a page', async () => {

@@ -1,4 +1,5 @@
 // What a user sets in the pages is found in the engine, and what does not work is taken back.
+import { existsSync } from 'node:fs';
 import type { Browser, Page } from 'playwright-core';
 import { afterAll, afterEach, beforeAll, expect, it } from 'vitest';
 import { accessible, launch, picture, watch } from './browser';
@@ -19,6 +20,8 @@ beforeAll(async () => {
   page = await (await browser.newContext({ viewport: { width: 1180, height: 740 } })).newPage();
   wrong = watch(page);
   await page.goto(await longshore.longshore('ui', '--no-open'));
+  // The token's address leads on to the session's.
+  await page.getByText('Engine running').waitFor();
   await page.evaluate(() => (location.hash = '#/settings'));
 });
 
@@ -52,6 +55,42 @@ it('brings options into force', async () => {
   expect(await longshore.docker('info', '--format', '{{.LoggingDriver}} {{.Labels}}')).toBe('local [from=page]');
   expect(await longshore.docker('network', 'inspect', '--format', '{{(index .IPAM.Config 0).Gateway}}', 'bridge')).toBe('10.33.0.1');
 }, 150_000);
+
+it('moves the data, and refuses what cannot be', async () => {
+  const dialog = page.getByRole('dialog');
+  await longshore.docker('volume', 'create', 'kept');
+  await button('Move…').click();
+  await accessible(page);
+  await picture(page, 'move-data');
+  await dialog.getByLabel('New folder').fill('not/absolute');
+  await dialog.getByRole('button', { name: 'Stop, move and start' }).click();
+  await dialog.getByText(/not an absolute path/).waitFor();
+  const folder = `${longshore.folder}/data elsewhere`;
+  await dialog.getByLabel('New folder').fill(folder);
+  await dialog.getByRole('button', { name: 'Stop, move and start' }).click();
+  await page.getByText(`The data is in ${folder}`).waitFor({ timeout: 120_000 });
+  await page.getByText(folder, { exact: true }).waitFor();
+  expect(existsSync(`${folder}/data.img`)).toBe(true);
+  expect(existsSync(`${longshore.home}/data.img`)).toBe(false);
+  expect(await longshore.docker('volume', 'ls', '-q')).toBe('kept');
+}, 150_000);
+
+it('swaps as much as it is told to', async () => {
+  const swapped = async () => Number(/SwapTotal:\s+(\d+)/.exec(await longshore.longshore('shell', 'cat', '/proc/meminfo'))?.[1]) / 1024;
+  expect(await swapped()).toBe(0);
+  for (const [value, most] of [['1', 1024], ['0.5', 512], ['0', 0]] as const) {
+    await page.getByLabel('Swap in gibibytes').fill(value);
+    await button('Apply and restart').click();
+    await page.getByText('Applied; the engine has restarted').waitFor({ timeout: 120_000 });
+    const now = await swapped();
+    expect(now).toBeLessThanOrEqual(most);
+    expect(now).toBeGreaterThan(most - 2);
+    await page.getByText('Applied; the engine has restarted').waitFor({ state: 'detached' });
+  }
+  // Nothing was left mounted when it ended.
+  const log = await longshore.longshore('logs', 'console');
+  expect(log).not.toContain('stays mounted');
+}, 300_000);
 
 it('takes back what the engine does not start with, and says why', async () => {
   await page.getByLabel('Accelerator', { exact: true }).selectOption('hvf');

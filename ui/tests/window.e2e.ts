@@ -1,12 +1,14 @@
 // What a user does with the window and its tray: the real program on a screen of its own.
 import { type ChildProcess, execFile, spawn } from 'node:child_process';
 import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { Driver, until } from './driver';
 import { Longshore } from './longshore';
 
 const run = promisify(execFile);
+const axe = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
 const longshore = new Longshore();
 let screen: ChildProcess;
 let desktop: ChildProcess;
@@ -143,6 +145,22 @@ describe('the window', () => {
     expect(total).toBeGreaterThan(1.2 * 1024 * 1024);
   }, 180_000);
 
+  it('saves files, tells how far it is, and leaves nothing of what is given up', async () => {
+    const folder = `${longshore.env['HOME']}/Downloads`;
+    await longshore.docker('run', '--rm', '-v', 'much:/v', 'busybox', 'sh', '-c', 'echo small > /v/small; dd if=/dev/zero of=/v/large bs=1M count=600');
+    await window.evaluate('void (location.hash = "#/volumes/much")');
+    await window.click('button', 'Download small');
+    await window.shows('Saved as');
+    expect(readFileSync(`${folder}/small`, 'utf8')).toBe('small\n');
+    await window.click('button', 'Download large');
+    await window.shows(/large\s+[\d.]+% of 629 MB/);
+    expect(readdirSync(folder).sort()).toEqual(['large', 'large.part', 'small']);
+    await picture('window-download');
+    await window.click('.downloads button', 'Cancel');
+    await until('nothing is left of it', async () => readdirSync(folder).join() === 'small');
+    await window.evaluate('void (location.hash = "#/containers")');
+  });
+
   it('keeps its list when the daemon dies', async () => {
     await window.evaluate('void (location.hash = "#/containers")');
     await window.shows(/Up \d/);
@@ -184,6 +202,7 @@ describe('the window', () => {
     await window.shows('Quit Longshore?');
     expect(await window.text()).toContain('renamed');
     await picture('window-quit');
+    expect(await window.evaluate(`(() => { ${axe}\n return window.axe.run(document, { resultTypes: ['violations'] }) })().then((r) => r.violations.filter((v) => v.impact === 'serious' || v.impact === 'critical').map((v) => v.id + ': ' + v.nodes[0].html).join('; '))`)).toBe('');
     await window.click('dialog button', 'Cancel');
     await quit('Leave the engine running');
     expect(await longshore.docker('ps', '--format', '{{.Names}}')).toBe('renamed');
@@ -193,6 +212,7 @@ describe('the window', () => {
   it('crashes, and the containers live on', async () => {
     await open();
     await window.shows('renamed');
+    expect(await window.evaluate('[innerWidth, innerHeight].join()'), 'its size is remembered').toBe('1000,640');
     process.kill(Number((await pids())[0]), 'SIGKILL');
     await until('the window has ended', async () => (await pids()).length === 0);
     expect(await longshore.docker('exec', 'renamed', 'echo', 'alive')).toBe('alive');

@@ -1,7 +1,8 @@
-//! `longshore`: start, stop, status, logs, shell, doctor, app, ui, settings.
+//! `longshore`: start, stop, status, logs, shell, doctor, diagnose, app, ui, settings.
 
 mod app;
 mod context;
+mod diagnose;
 mod doctor;
 mod logs;
 mod options;
@@ -54,6 +55,7 @@ async fn run(command: Command) -> Result<ExitCode, ApiError> {
         Command::Shell { command } => shell::run(&client, command).await,
         Command::Doctor { store: true, json } => doctor::show_store(&client, json).await,
         Command::Doctor { json, .. } => doctor::show(&client, json).await,
+        Command::Diagnose { output } => diagnose::write(&client, output).await,
         Command::DockerHost => {
             println!("{}", home.docker_host());
             Ok(ExitCode::SUCCESS)

@@ -50,6 +50,12 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Write what somebody who helps needs to see into an archive: versions, settings, state, logs; secrets are removed
+    Diagnose {
+        /// The archive [default: longshore-diagnostics-TIME.tar.gz here]
+        #[arg(long, short, value_name = "FILE")]
+        output: Option<std::path::PathBuf>,
+    },
     /// Print the value for DOCKER_HOST
     #[command(after_help = "Use it as: export DOCKER_HOST=$(longshore docker-host)")]
     DockerHost,
@@ -151,6 +157,11 @@ pub enum SettingsCommand {
         #[arg(required = true, value_name = "KEY=VALUE")]
         assignments: Vec<String>,
     },
+    /// Move the data of images, containers and volumes into another folder
+    #[command(
+        after_help = "The engine is stopped for it and started again. Until the copy is whole, and was compared, the old data counts."
+    )]
+    MoveData { folder: std::path::PathBuf },
 }
 
 fn settings_help() -> String {

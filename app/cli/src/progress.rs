@@ -117,7 +117,7 @@ async fn introduce(client: &Client, status: &Status) {
 }
 
 /// Shows progress until the end; what was there already, the status and the time it took.
-async fn follow(
+pub async fn follow(
     events: impl Stream<Item = Result<Progress, ApiError>>,
 ) -> Result<(bool, Status, u64), ApiError> {
     let mut events = std::pin::pin!(events);

@@ -1,5 +1,6 @@
 //! Settings on the command line.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use longshore_host_api::settings::Stored;
@@ -7,14 +8,23 @@ use longshore_host_api::{ApiError, Client};
 use serde_json::Value;
 
 use crate::options::SettingsCommand;
-use crate::progress::absolute;
+use crate::progress::{absolute, follow};
 
 pub async fn run(client: &Client, command: SettingsCommand) -> Result<ExitCode, ApiError> {
     match command {
         SettingsCommand::Get { key, json } => get(client, key, json).await?,
         SettingsCommand::Set { assignments } => set(client, assignments).await?,
+        SettingsCommand::MoveData { folder } => move_data(client, folder).await?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+async fn move_data(client: &Client, folder: PathBuf) -> Result<(), ApiError> {
+    let absolute = std::path::absolute(&folder)
+        .map_err(|e| ApiError::invalid(format!("{}: {e}", folder.display())))?;
+    follow(client.move_data(absolute.clone()).await?).await?;
+    println!("The data is in {}.", absolute.display());
+    Ok(())
 }
 
 async fn get(client: &Client, key: Option<String>, json: bool) -> Result<(), ApiError> {

@@ -31,6 +31,51 @@ fn files(folder: &Path, found: &mut Vec<(String, String)>) {
     }
 }
 
+/// What `longshore diagnose` writes, file by file, of an instance whose settings hold a secret, too.
+fn diagnostics(vm: &common::Instance) -> Vec<(String, String)> {
+    let proxies = format!(
+        "engine+={{\"proxies\": {{\"http-proxy\": \"http://me:{PLANTED}@127.0.0.1:9\"}}, \"labels\": [\"api_token={PLANTED}\"]}}"
+    );
+    expect_success(&vm.longshore(&["settings", "set", &proxies]), "settings");
+    let labelled = format!("password={PLANTED}");
+    vm.docker(&["volume", "create", "--label", &labelled, "kept"]);
+    let command = format!("echo {PLANTED}; sleep 1000");
+    vm.docker(&[
+        "run", "-d", "--name", "three", "busybox", "sh", "-c", &command,
+    ]);
+    let folder = tempfile::tempdir().expect("a folder");
+    let archive = folder.path().join("bundle.tar.gz");
+    let path = archive.to_str().expect("utf-8");
+    expect_success(&vm.longshore(&["diagnose", "-o", path]), "diagnose");
+    // One that is there already is not written over.
+    assert!(!vm.longshore(&["diagnose", "-o", path]).status.success());
+    let unpacked = std::process::Command::new("tar")
+        .args(["-xzf", path, "-C"])
+        .arg(folder.path())
+        .status();
+    assert!(unpacked.expect("tar").success());
+    let mut found = Vec::new();
+    files(&folder.path().join("longshore-diagnostics"), &mut found);
+    let all: String = found.iter().map(|(_, text)| text.as_str()).collect();
+    for wanted in [
+        "/three",
+        "kept",
+        "http-proxy",
+        "ServerVersion",
+        "\"checks\"",
+        "Linux version",
+    ] {
+        assert!(all.contains(wanted), "the archive has no {wanted}");
+    }
+    assert!(
+        found
+            .iter()
+            .any(|(name, text)| name.ends_with("daemon.log") && text.len() > 100)
+    );
+    expect_success(&vm.longshore(&["settings", "set", "engine="]), "settings");
+    found
+}
+
 #[test]
 fn what_users_entrust_is_in_no_log_and_no_trace() {
     let registry = Registry::start_with(Some(USERS));
@@ -104,6 +149,7 @@ fn what_users_entrust_is_in_no_log_and_no_trace() {
         let log = vm.longshore(&["logs", source]);
         logs.push((format!("longshore logs {source}"), text(&log.stdout)));
     }
+    logs.extend(diagnostics(&vm));
     for (name, content) in logs {
         for planted in [PLANTED, BASIC, "\"password\"", "secret\""] {
             if let Some(at) = content.find(planted) {

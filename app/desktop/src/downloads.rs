@@ -1,15 +1,23 @@
 //! Answers kept as files where the user's downloads go, as a browser would: the page names them, and chooses nothing else.
 
+use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use futures::StreamExt;
+use bytes::Bytes;
+use futures::{Stream, StreamExt};
+use http::header::CONTENT_LENGTH;
 use http_body_util::BodyExt;
-use longshore_host_api::types::StreamRequest;
+use longshore_host_api::types::{Saving, StreamRequest};
 use longshore_host_api::{ApiError, Client};
 use tauri::{AppHandle, Manager, State};
 use tokio::fs::{self, File};
 use tokio::io::AsyncWriteExt;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use crate::backend::{self, Refusal};
 
@@ -17,15 +25,34 @@ use crate::backend::{self, Refusal};
 const MOST: usize = 200;
 /// How many files of one name there may be.
 const MOST_NUMBER: u32 = 1000;
+/// A page has no use for so many at once.
+const MOST_OPEN: usize = 16;
+/// A page is told of what has come no more often than this.
+const PAUSE: Duration = Duration::from_millis(200);
+/// The ending of a file that is not whole yet.
+const PART: &str = "part";
 
-/// Saves the answer to a GET; gives the file's path.
+/// What is being saved for the page.
+#[derive(Default)]
+pub struct Downloads {
+    open: Mutex<HashMap<u32, Arc<Download>>>,
+    next: AtomicU32,
+}
+
+struct Download {
+    state: watch::Receiver<Result<Saving, ApiError>>,
+    cancel: CancellationToken,
+}
+
+/// Begins to save the answer to a GET; gives the download's number.
 #[tauri::command]
-pub async fn save(
+pub async fn open_save(
     path: String,
     name: String,
     app: AppHandle,
     client: State<'_, Client>,
-) -> Result<PathBuf, Refusal> {
+    downloads: State<'_, Downloads>,
+) -> Result<u32, Refusal> {
     let request = StreamRequest {
         method: "GET".to_owned(),
         path,
@@ -33,25 +60,145 @@ pub async fn save(
         registry_auth: None,
     };
     let response = backend::succeeded(client.page(request).await?).await?;
+    // A session without the usual folders names none.
     let folder = app
         .path()
         .download_dir()
-        .map_err(|e| ApiError::internal(format!("there is no folder for downloads: {e}")))?;
-    let cannot = |e: io::Error| ApiError::internal(format!("cannot save to {folder:?}: {e}"));
-    fs::create_dir_all(&folder).await.map_err(cannot)?;
-    let (place, mut file) = create(&folder, &plain(&name)).await.map_err(cannot)?;
-    let mut pieces = response.into_body().into_data_stream();
-    let kept = async {
-        while let Some(piece) = pieces.next().await {
-            let piece = piece.map_err(|e| backend::broken_off(&e))?;
-            file.write_all(&piece).await.map_err(cannot)?;
+        .or_else(|_| Ok(app.path().home_dir()?.join("Downloads")))
+        .map_err(|e: tauri::Error| {
+            ApiError::internal(format!("there is no folder for downloads: {e}"))
+        })?;
+    let length = response.headers().get(CONTENT_LENGTH);
+    let total = length.and_then(|v| v.to_str().ok()?.parse().ok());
+    let pieces = response.into_body().into_data_stream();
+    let pieces = pieces.map(|piece| piece.map_err(|e| backend::broken_off(&e)));
+    Ok(downloads.begin(folder, name, total, pieces)?)
+}
+
+/// How far a download is, soon; its file, as soon as it is whole.
+#[tauri::command]
+pub async fn follow_save(id: u32, downloads: State<'_, Downloads>) -> Result<Saving, Refusal> {
+    Ok(downloads.follow(id).await?)
+}
+
+/// Gives a download up; of one that is not whole nothing stays.
+#[tauri::command]
+pub fn drop_save(id: u32, downloads: State<'_, Downloads>) {
+    downloads.drop_one(id);
+}
+
+impl Downloads {
+    /// Saves `pieces` as a new file in `folder`; `total` is how many bytes will come, where that is known.
+    fn begin(
+        &self,
+        folder: PathBuf,
+        name: String,
+        total: Option<u64>,
+        pieces: impl Stream<Item = Result<Bytes, ApiError>> + Send + 'static,
+    ) -> Result<u32, ApiError> {
+        let mut open = self.lock();
+        if open.len() >= MOST_OPEN {
+            return Err(
+                ApiError::conflict("the window saves too many files at once")
+                    .with_hint("wait for one of them"),
+            );
         }
-        file.sync_all().await.map_err(cannot)
+        let begun = Saving {
+            bytes: 0,
+            total,
+            path: None,
+        };
+        let (told, state) = watch::channel(Ok(begun));
+        let cancel = CancellationToken::new();
+        let cancelled = cancel.clone();
+        tokio::spawn(async move {
+            let saved = save(&folder, &name, pieces, &told, cancelled).await;
+            told.send_modify(|state| match saved {
+                Ok(place) => {
+                    if let Ok(saving) = state {
+                        saving.path = Some(place);
+                    }
+                }
+                Err(error) => *state = Err(error),
+            });
+        });
+        let id = self.next.fetch_add(1, Ordering::Relaxed);
+        open.insert(id, Arc::new(Download { state, cancel }));
+        Ok(id)
+    }
+
+    async fn follow(&self, id: u32) -> Result<Saving, ApiError> {
+        let download = self.lock().get(&id).cloned();
+        let download = download.ok_or_else(|| ApiError::conflict("this download has ended"))?;
+        let mut state = download.state.clone();
+        let over = |state: &Result<Saving, ApiError>| {
+            state.as_ref().map_or(true, |saving| saving.path.is_some())
+        };
+        let _ = tokio::time::timeout(PAUSE, state.wait_for(over)).await;
+        let now = state.borrow().clone();
+        if over(&now) {
+            self.lock().remove(&id);
+        }
+        now
+    }
+
+    fn drop_one(&self, id: u32) {
+        if let Some(download) = self.lock().remove(&id) {
+            download.cancel.cancel();
+        }
+    }
+
+    /// Gives all of them up: their page is gone.
+    pub fn drop_all(&self) {
+        for (_, download) in self.lock().drain() {
+            download.cancel.cancel();
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<u32, Arc<Download>>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Gives the file's path, when all of it is there.
+async fn save(
+    folder: &Path,
+    name: &str,
+    pieces: impl Stream<Item = Result<Bytes, ApiError>>,
+    told: &watch::Sender<Result<Saving, ApiError>>,
+    cancelled: CancellationToken,
+) -> Result<PathBuf, ApiError> {
+    let cannot = |e: io::Error| ApiError::internal(format!("cannot save to {folder:?}: {e}"));
+    fs::create_dir_all(folder).await.map_err(cannot)?;
+    // The name is taken now; what has come stands beside it until it is whole, so that half a file never looks like one.
+    let (place, _) = create(folder, &plain(name)).await.map_err(cannot)?;
+    let mut part = place.clone().into_os_string();
+    part.push(format!(".{PART}"));
+    let part = PathBuf::from(part);
+    let kept = async {
+        let mut file = File::create(&part).await.map_err(cannot)?;
+        let mut pieces = std::pin::pin!(pieces);
+        while let Some(piece) = pieces.next().await {
+            let piece = piece?;
+            file.write_all(&piece).await.map_err(cannot)?;
+            told.send_modify(|state| {
+                if let Ok(saving) = state {
+                    saving.bytes += piece.len() as u64;
+                }
+            });
+        }
+        file.sync_all().await.map_err(cannot)?;
+        drop(file);
+        fs::rename(&part, &place).await.map_err(cannot)
     };
-    if let Err(error) = kept.await {
-        // Half a file must not look like a whole one.
+    let kept = tokio::select! {
+        kept = kept => kept,
+        () = cancelled.cancelled() => Err(ApiError::conflict("cancelled")),
+    };
+    if let Err(error) = kept {
+        let _ = fs::remove_file(&part).await;
         let _ = fs::remove_file(&place).await;
-        return Err(error.into());
+        return Err(error);
     }
     Ok(place)
 }
@@ -128,6 +275,80 @@ mod tests {
             assert_eq!(plain(name), wanted, "{name:?}");
         }
         assert!(plain(&"ä".repeat(500)).len() <= MOST);
+    }
+
+    fn names(folder: &Path) -> Vec<String> {
+        let entries = std::fs::read_dir(folder).unwrap().flatten();
+        let mut names: Vec<_> = entries
+            .map(|entry| entry.file_name().to_string_lossy().into_owned())
+            .collect();
+        names.sort();
+        names
+    }
+
+    #[tokio::test]
+    async fn a_download_tells_how_far_it_is_and_where_it_went() {
+        let folder = tempfile::tempdir().unwrap();
+        let downloads = Downloads::default();
+        let (more, pieces) = tokio::sync::mpsc::channel(1);
+        let pieces = tokio_stream(pieces);
+        let place = folder.path().to_owned();
+        let id = downloads
+            .begin(place, "data.tar".into(), Some(8), pieces)
+            .unwrap();
+        more.send(Ok(Bytes::from_static(b"half"))).await.unwrap();
+        let mut saving = downloads.follow(id).await.unwrap();
+        while saving.bytes < 4 {
+            saving = downloads.follow(id).await.unwrap();
+        }
+        assert_eq!((saving.total, saving.path), (Some(8), None));
+        assert_eq!(names(folder.path()), ["data.tar", "data.tar.part"]);
+        more.send(Ok(Bytes::from_static(b"more"))).await.unwrap();
+        drop(more);
+        let mut saving = downloads.follow(id).await.unwrap();
+        while saving.path.is_none() {
+            saving = downloads.follow(id).await.unwrap();
+        }
+        assert_eq!(names(folder.path()), ["data.tar"]);
+        assert_eq!(std::fs::read(saving.path.unwrap()).unwrap(), b"halfmore");
+        assert!(downloads.follow(id).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn nothing_stays_of_a_download_that_is_given_up_or_broken() {
+        let folder = tempfile::tempdir().unwrap();
+        let downloads = Downloads::default();
+        let (more, pieces) = tokio::sync::mpsc::channel(1);
+        let place = folder.path().to_owned();
+        let id = downloads
+            .begin(place.clone(), "a".into(), None, tokio_stream(pieces))
+            .unwrap();
+        more.send(Ok(Bytes::from_static(b"half"))).await.unwrap();
+        downloads.follow(id).await.unwrap();
+        downloads.drop_one(id);
+        // Nobody takes pieces any more once it has cleared up.
+        more.closed().await;
+        while !names(folder.path()).is_empty() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        let broken = futures::stream::iter([
+            Ok(Bytes::from_static(b"half")),
+            Err(ApiError::internal("the engine is lost")),
+        ]);
+        let id = downloads.begin(place, "b".into(), None, broken).unwrap();
+        let error = loop {
+            if let Err(error) = downloads.follow(id).await {
+                break error;
+            }
+        };
+        assert_eq!(error.message, "the engine is lost");
+        assert!(names(folder.path()).is_empty());
+    }
+
+    fn tokio_stream<T>(receiver: tokio::sync::mpsc::Receiver<T>) -> impl Stream<Item = T> {
+        futures::stream::unfold(receiver, |mut receiver| async move {
+            receiver.recv().await.map(|item| (item, receiver))
+        })
     }
 
     #[tokio::test]

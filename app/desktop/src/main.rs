@@ -65,6 +65,7 @@ fn run(options: Options) -> anyhow::Result<()> {
         .manage(Client::new(home))
         .manage(streams::Streams::default())
         .manage(backend::Uploads::default())
+        .manage(downloads::Downloads::default())
         .manage(engine::Engine::default())
         .manage(window::Quitting::default())
         .invoke_handler(tauri::generate_handler![
@@ -78,7 +79,9 @@ fn run(options: Options) -> anyhow::Result<()> {
             backend::write_upload,
             backend::end_upload,
             backend::drop_upload,
-            downloads::save,
+            downloads::open_save,
+            downloads::follow_save,
+            downloads::drop_save,
             window::quit,
             window::stay,
         ])

@@ -9,6 +9,7 @@ use tauri::{AppHandle, Emitter, Manager, State, Url, WebviewUrl, WindowEvent};
 use tauri_plugin_window_state::{AppHandleExt, StateFlags};
 
 use crate::backend::Uploads;
+use crate::downloads::Downloads;
 use crate::engine::{self, Engine};
 use crate::streams::Streams;
 use crate::tray;
@@ -55,6 +56,7 @@ pub fn create(app: &AppHandle, visible: bool) -> tauri::Result<()> {
             if load.event() == PageLoadEvent::Started {
                 window.state::<Streams>().close_all();
                 window.state::<Uploads>().drop_all();
+                window.state::<Downloads>().drop_all();
             }
         })
         .build()?;

@@ -1,6 +1,7 @@
 //! The client: one connection for each request, as the service is on the same machine.
 
 use std::io;
+use std::path::PathBuf;
 
 use bytes::Bytes;
 use futures::stream::{self, Stream, StreamExt};
@@ -17,8 +18,8 @@ use crate::error::{ApiError, ErrorCode};
 use crate::home::Home;
 use crate::spawn;
 use crate::types::{
-    EngineState, LogSource, Progress, SettingsChange, SettingsChanged, ShareRequest, StartRequest,
-    Status, StreamRequest, TerminalKind, UiAddress, UploadRequest,
+    DataMove, EngineState, LogSource, Progress, SettingsChange, SettingsChanged, ShareRequest,
+    StartRequest, Status, StreamRequest, TerminalKind, UiAddress, UploadRequest,
 };
 
 /// Larger answers are not part of this API.
@@ -81,6 +82,15 @@ impl Client {
         Ok(lines(self.send(Method::POST, "/v1/stop", &()).await?))
     }
 
+    /// Moves the data disk into another folder; the engine is stopped for it, and started again.
+    pub async fn move_data(
+        &self,
+        folder: PathBuf,
+    ) -> Result<impl Stream<Item = Result<Progress, ApiError>> + use<>, ApiError> {
+        let request = DataMove { folder };
+        Ok(lines(self.send(Method::POST, "/v1/data", &request).await?))
+    }
+
     /// What the user has set, over the defaults.
     pub async fn settings(&self) -> Result<Map<String, Value>, ApiError> {
         self.json(Method::GET, "/v1/settings", &()).await
@@ -115,6 +125,11 @@ impl Client {
     /// Whether all that the store holds is whole; takes as long as the disk takes to read it.
     pub async fn doctor_store(&self) -> Result<Report, ApiError> {
         self.json(Method::GET, "/v1/doctor/store", &()).await
+    }
+
+    /// What a diagnosis needs, secrets removed: tar, compressed with gzip.
+    pub async fn diagnostics(&self) -> Result<Bytes, ApiError> {
+        collect(self.send(Method::GET, "/v1/diagnostics", &()).await?).await
     }
 
     /// Ends the service; the VM goes on.

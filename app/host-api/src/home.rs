@@ -116,12 +116,12 @@ impl Home {
         self.root.join("settings.json")
     }
 
-    /// The user's own dockerd configuration; need not be there.
     /// The settings that the engine came up with last.
     pub fn good_settings_file(&self) -> PathBuf {
         self.root.join("settings.good.json")
     }
 
+    /// The user's own dockerd configuration; need not be there.
     pub fn daemon_json(&self) -> PathBuf {
         self.root.join("daemon.json")
     }
@@ -139,8 +139,19 @@ impl Home {
         self.root.join("console.log")
     }
 
+    /// The data disk, unless it was moved.
     pub fn data_disk(&self) -> PathBuf {
         self.root.join("data.img")
+    }
+
+    /// Where the data disk was moved to; not there while it is in this folder.
+    pub fn data_place_file(&self) -> PathBuf {
+        self.root.join("data.json")
+    }
+
+    /// A move of the data disk that has begun.
+    pub fn data_move_file(&self) -> PathBuf {
+        self.root.join("data.moving.json")
     }
 
     /// Held by the one service of this instance.

@@ -22,6 +22,8 @@ pub struct Settings {
     #[cfg_attr(test, ts(type = "string"))]
     pub memory: Size,
     #[cfg_attr(test, ts(type = "string"))]
+    pub swap: Size,
+    #[cfg_attr(test, ts(type = "string"))]
     pub disk: Size,
     pub accelerator: String,
     pub channel: String,
@@ -71,6 +73,15 @@ pub const KEYS: &[Key] = &[
         kind: Kind::Size {
             min: Size::mib(256),
             max: Size::gib(1024),
+        },
+        needs_restart: true,
+    },
+    Key {
+        name: "swap",
+        help: "swap of the VM on its data disk, such as 1g; 0 for none",
+        kind: Kind::Size {
+            min: Size(0),
+            max: Size::gib(64),
         },
         needs_restart: true,
     },
@@ -177,6 +188,7 @@ impl Settings {
         Self {
             cpus: machine.cpus.max(1),
             memory: half.min(Size::gib(4)),
+            swap: Size(0),
             disk: Size::gib(64),
             accelerator: "auto".into(),
             channel: "auto".into(),

@@ -219,6 +219,8 @@ pub struct EngineState {
 pub struct MachineFacts {
     pub cpus: u32,
     pub memory: u64,
+    /// The folder of the data disk.
+    pub data_folder: PathBuf,
     /// What the data disk takes now.
     pub data_disk: u64,
     /// What is left where the data disk is.
@@ -248,6 +250,30 @@ pub struct StreamRequest {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(test, ts(optional))]
     pub registry_auth: Option<String>,
+}
+
+/// Where the data disk shall be.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+#[serde(deny_unknown_fields)]
+pub struct DataMove {
+    /// An absolute path; made when it is not there.
+    pub folder: PathBuf,
+}
+
+/// How far the window is with an answer that it saves as a file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+pub struct Saving {
+    pub bytes: u64,
+    /// Bytes that will come, where that is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, ts(optional))]
+    pub total: Option<u64>,
+    /// The file, once it is whole.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, ts(optional))]
+    pub path: Option<PathBuf>,
 }
 
 /// The window's request with a body of any size, which follows in pieces.

@@ -32,6 +32,8 @@ fn generated() -> String {
         one::<types::StreamRequest>(),
         one::<types::StreamHead>(),
         one::<types::UploadRequest>(),
+        one::<types::Saving>(),
+        one::<types::DataMove>(),
         one::<types::Layers>(),
         one::<types::LayerService>(),
         one::<types::ChainProcess>(),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::{Stream, StreamExt, TryStreamExt};
-use http::header::{CONTENT_TYPE, HeaderValue};
+use http::header::{CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Full, Limited, StreamBody};
@@ -14,7 +14,7 @@ use hyper::body::{Frame, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use longshore_host_api::types::{
-    LogSource, SettingsChange, SettingsChanged, ShareRequest, StartRequest, UiAddress,
+    DataMove, LogSource, SettingsChange, SettingsChanged, ShareRequest, StartRequest, UiAddress,
 };
 use longshore_host_api::{ApiError, ErrorCode};
 use longshore_local_socket::Listener;
@@ -27,7 +27,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::operation::Operation;
 use crate::service::{self, Service};
-use crate::{channel, doctor, layers, logs, splice, store_check, web};
+use crate::{channel, diagnose, doctor, layers, logs, splice, store_check, web};
 
 pub type Body = BoxBody<Bytes, io::Error>;
 
@@ -109,6 +109,10 @@ pub async fn route(
             events(service.start(wanted).await?)
         }
         (&Method::POST, ["v1", "stop"]) => events(service.stop()),
+        (&Method::POST, ["v1", "data"]) => {
+            let wanted: DataMove = read(request).await?;
+            events(service.move_data(&wanted.folder)?)
+        }
         (&Method::GET, ["v1", "settings"]) => json(&service::as_map(&service.settings().await)),
         (&Method::POST, ["v1", "settings"]) => {
             let change: SettingsChange = read(request).await?;
@@ -151,6 +155,7 @@ pub async fn route(
         }
         (&Method::GET, ["v1", "doctor"]) => json(&doctor::examine(service).await),
         (&Method::GET, ["v1", "doctor", "store"]) => json(&store_check::examine(service).await),
+        (&Method::GET, ["v1", "diagnostics"]) => Ok(archive(diagnose::bundle(service).await?)),
         (&Method::POST, ["v1", "shutdown"]) if caller == Caller::Local => {
             service.shut_down();
             json(&())
@@ -277,6 +282,16 @@ pub fn whole(bytes: Vec<u8>) -> Body {
 fn json(value: &impl Serialize) -> Result<Response<Body>, ApiError> {
     let bytes = serde_json::to_vec(value).map_err(|e| ApiError::internal(e.to_string()))?;
     Ok(of_json(bytes))
+}
+
+fn archive(bytes: Vec<u8>) -> Response<Body> {
+    let length = HeaderValue::from(bytes.len());
+    let mut response = Response::new(whole(bytes));
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/gzip"));
+    headers.insert(CONTENT_LENGTH, length);
+    headers.insert(CONTENT_DISPOSITION, HeaderValue::from_static("attachment"));
+    response
 }
 
 fn of_json(bytes: Vec<u8>) -> Response<Body> {

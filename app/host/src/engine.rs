@@ -59,6 +59,18 @@ where
     within(patience, ask(stream, "/longshore/store")).await
 }
 
+/// Any answer of the engine to a GET, as it is.
+pub async fn value<S>(
+    stream: S,
+    path: &str,
+    patience: Duration,
+) -> Result<serde_json::Value, EngineError>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    within(patience, ask(stream, path)).await
+}
+
 async fn within<T>(
     patience: Duration,
     asked: impl Future<Output = Result<T, EngineError>>,

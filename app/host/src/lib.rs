@@ -1,12 +1,14 @@
 //! The background host service: VM life cycle, settings, docker socket, ports, shares.
 //!
-//! It does not know QEMU (that is `longshore-vm`) nor Docker's API (that is the guest's daemon, but for a look at `/version` and at the store's health).
+//! It does not know QEMU (that is `longshore-vm`) nor Docker's API (that is the guest's daemon, but for a look at `/version`, at the store's health, and at lists for a diagnosis).
 
 mod accept;
 pub mod api;
 mod channel;
 mod credentials;
 mod daemon_json;
+pub mod data_place;
+mod diagnose;
 pub mod docker_proxy;
 mod doctor;
 mod engine;
@@ -20,6 +22,7 @@ mod machine;
 mod operation;
 mod phase;
 mod ports;
+mod redact;
 pub mod service;
 pub mod settings_file;
 mod shares;

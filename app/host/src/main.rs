@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use clap::Parser;
 use longshore_host::service::Service;
-use longshore_host::{api, docker_proxy, settings_file};
+use longshore_host::{api, data_place, docker_proxy, settings_file};
 use longshore_host_api::{Home, spawn};
 use longshore_local_socket::Listener;
 use tokio_util::sync::CancellationToken;
@@ -67,6 +67,7 @@ fn run(options: Options) -> anyhow::Result<()> {
 }
 
 async fn serve(home: Home) -> anyhow::Result<()> {
+    data_place::settle(&home);
     let stored = settings_file::load(&home.settings_file())?;
     let end = CancellationToken::new();
     let service = Service::new(home.clone(), stored, end.clone());

@@ -8,6 +8,7 @@ use longshore_host_api::types::{Progress, Status};
 use tokio::sync::watch;
 
 /// The side that reports progress.
+#[derive(Clone)]
 pub struct Reporter {
     events: watch::Sender<Vec<Progress>>,
     began: Instant,

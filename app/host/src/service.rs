@@ -1,6 +1,6 @@
 //! What the API's requests do.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::Stream;
@@ -13,6 +13,7 @@ use longshore_vm::config::{AcceleratorChoice, ChannelChoice, VmConfig};
 use longshore_vm::control::ShareConfig;
 use tokio_util::sync::CancellationToken;
 
+use crate::data_place::{self, Move, Step};
 use crate::operation::{self, Operation, Reporter};
 use crate::phase::Phase;
 use crate::vm::Vm;
@@ -66,11 +67,14 @@ impl Service {
 
     /// What this machine has, and what the data disk takes of it.
     pub fn machine(&self) -> MachineFacts {
+        let disk = data_place::disk(&self.home);
+        let folder = disk.parent().unwrap_or(self.home.root());
         MachineFacts {
             cpus: self.machine.cpus,
             memory: self.machine.memory.bytes(),
-            data_disk: machine::allocated(&self.home.data_disk()),
-            free_disk: machine::free_disk(self.home.root()),
+            data_folder: folder.to_owned(),
+            data_disk: machine::allocated(&disk),
+            free_disk: machine::free_disk(folder),
         }
     }
 
@@ -236,6 +240,7 @@ impl Service {
         }
         config.cpus = settings.cpus;
         config.memory_bytes = settings.memory.bytes();
+        config.guest.swap_bytes = settings.swap.bytes();
         config.disk_bytes = settings.disk.bytes();
         config.accelerator = word(&settings.accelerator).unwrap_or(AcceleratorChoice::Auto);
         config.channel = word(&settings.channel).unwrap_or(ChannelChoice::Auto);
@@ -243,6 +248,7 @@ impl Service {
         for share in &mut config.shares {
             share.masks = self.masks(&settings);
         }
+        config.data_disk = Some(data_place::disk_to_start(&self.home)?);
         config.guest.daemon_json = daemon_json::compose(
             &self.home.daemon_json(),
             &settings,
@@ -261,6 +267,67 @@ impl Service {
             }
         });
         operation
+    }
+
+    /// Begins to move the data disk; what cannot be is refused before anything is stopped.
+    pub fn move_data(self: &Arc<Self>, folder: &Path) -> Result<Operation, ApiError> {
+        let planned = data_place::plan(&self.home, folder)?;
+        let (reporter, operation) = operation::new();
+        let service = self.clone();
+        let folder = folder.to_owned();
+        tokio::spawn(async move {
+            let moved = service.move_data_now(planned, &folder, &reporter).await;
+            match moved {
+                Ok(()) => reporter.done(false, service.status().await),
+                Err(error) => reporter.failed(error),
+            }
+        });
+        Ok(operation)
+    }
+
+    async fn move_data_now(
+        self: &Arc<Self>,
+        planned: Move,
+        folder: &Path,
+        reporter: &Reporter,
+    ) -> Result<(), ApiError> {
+        let phase = self.vm.phase().borrow().clone();
+        let ran = !matches!(phase, Phase::Stopped | Phase::Failed { .. });
+        if ran {
+            self.vm.stop(reporter).await?;
+        }
+        let moved = {
+            let _held = self.vm.hold_stopped().await?;
+            let told = reporter.clone();
+            let home = self.home.clone();
+            let moving = tokio::task::spawn_blocking(move || {
+                let mut last = None;
+                planned.run(&home, &mut |step, done, all| {
+                    // A line for every tenth.
+                    let percent = (done * 10).checked_div(all).unwrap_or(10) * 10;
+                    if last.replace((step, percent)) != Some((step, percent)) {
+                        let (name, doing) = match step {
+                            Step::Copying => ("copy", "Copying the data"),
+                            Step::Comparing => ("compare", "Comparing the copy"),
+                        };
+                        told.stage(name, &format!("{doing}: {percent} %"));
+                    }
+                })
+            });
+            let failed = |e: &dyn std::fmt::Display| {
+                let why = format!("the data could not be moved to {}: {e}", folder.display());
+                ApiError::conflict(why).with_hint("it is where it was, and whole")
+            };
+            match moving.await {
+                Ok(done) => done.map_err(|e| failed(&e)),
+                Err(error) => Err(failed(&error)),
+            }
+        };
+        // Moved or not: what ran, runs again.
+        if ran {
+            self.boot(reporter).await?;
+        }
+        moved
     }
 
     /// Applies all assignments or none, and says what they mean for the running VM.
@@ -330,7 +397,12 @@ impl Service {
 
     fn masks(&self, settings: &Settings) -> Vec<std::path::PathBuf> {
         let home = shares::user_home();
-        shares::masks(settings, home.as_deref(), self.home.root())
+        let mut masks = shares::masks(settings, home.as_deref(), self.home.root());
+        let disk = data_place::disk(&self.home);
+        if !disk.starts_with(self.home.root()) {
+            masks.push(disk);
+        }
+        masks
     }
 
     fn restart_notices(&self, keys: &[&Key], old: &Settings, new: &Settings) -> Vec<String> {

@@ -408,6 +408,19 @@ impl Vm {
         Ok(false)
     }
 
+    /// No start begins as long as this is held; refused while the VM runs.
+    pub async fn hold_stopped(&self) -> Result<tokio::sync::MutexGuard<'_, ()>, ApiError> {
+        let turn = self.turn.lock().await;
+        let stopped = matches!(*self.phase.borrow(), Phase::Stopped | Phase::Failed { .. });
+        match stopped && vm_process::find(&self.home).await.is_none() {
+            true => Ok(turn),
+            false => {
+                Err(ApiError::conflict("the engine runs")
+                    .with_hint("stop it first: longshore stop"))
+            }
+        }
+    }
+
     async fn end_process(&self, force: bool) {
         if let Some(mut client) = vm_process::find(&self.home).await {
             let _ = client.stop(STOP_DEADLINE_MS, force).await;

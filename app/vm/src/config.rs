@@ -22,6 +22,9 @@ pub struct VmConfig {
     pub cpus: u32,
     #[serde(default = "default_memory")]
     pub memory_bytes: u64,
+    /// The data disk; `HOME/data.img` when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data_disk: Option<PathBuf>,
     /// Size of the data disk; a smaller one is grown, a larger one is left as it is.
     #[serde(default = "default_disk")]
     pub disk_bytes: u64,
@@ -84,6 +87,7 @@ impl VmConfig {
             guest_image: guest_image.into(),
             cpus: default_cpus(),
             memory_bytes: default_memory(),
+            data_disk: None,
             disk_bytes: default_disk(),
             accelerator: AcceleratorChoice::Auto,
             channel: ChannelChoice::Auto,
@@ -92,6 +96,13 @@ impl VmConfig {
             qemu: None,
             selftest: false,
         }
+    }
+
+    /// The data disk's file.
+    pub fn data_disk(&self) -> PathBuf {
+        self.data_disk
+            .clone()
+            .unwrap_or_else(|| self.home.join("data.img"))
     }
 
     /// The folder of the sockets.

@@ -11,7 +11,7 @@
 //! ```
 //! `stopped` and `failed` are ends: the process tells its watchers and exits.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use longshore_channel::Channel;
 use longshore_protocol::config::Share as GuestShare;
@@ -189,7 +189,7 @@ async fn start(
             advice: Some("build or install the guest image again".into()),
             ..failure(Stage::Check, &error)
         })?;
-    let data = config.home.join("data.img");
+    let data = config.data_disk();
     let disk_bytes = disk::prepare(&data, config.disk_bytes).map_err(|error| check(&error))?;
     if disk_bytes > config.disk_bytes.next_multiple_of(1 << 20) {
         warnings.push(format!(
@@ -683,7 +683,7 @@ impl Live<'_> {
     }
 
     async fn grow_disk(&mut self, bytes: u64) -> Result<(), ControlError> {
-        let path: PathBuf = self.machine.config.home.join("data.img");
+        let path = self.machine.config.data_disk();
         let bytes = bytes.next_multiple_of(1 << 20);
         disk::check_growth(&path, self.running.disk_bytes, bytes).map_err(failed)?;
         let grow = json!({"device": "data", "size": bytes});

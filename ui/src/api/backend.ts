@@ -1,5 +1,5 @@
 // What the views need of whoever serves them: http.ts in a browser, tauri.ts in the window.
-import type { ApiError, ErrorCode, StreamRequest } from './types';
+import type { ApiError, ErrorCode, Saving, StreamRequest } from './types';
 
 export type Method = 'GET' | 'POST' | 'PUT' | 'DELETE' | 'HEAD';
 
@@ -25,6 +25,12 @@ export interface Upload {
   signal?: AbortSignal;
 }
 
+/** How a download is followed and given up, where the browser does not do that itself. */
+export interface Following {
+  onProgress?: (saving: Saving) => void;
+  signal?: AbortSignal;
+}
+
 /** Raw bytes to and from a program in a container. */
 export interface Terminal {
   send(data: Uint8Array | string): void;
@@ -41,7 +47,7 @@ export interface Backend {
   /** Sends a file's bytes; gives the text of the answer. Throws a Failure. */
   upload(method: 'POST' | 'PUT', path: string, upload: Upload): Promise<string>;
   /** Saves what is at `path` among the user's downloads; gives the file's path, where the browser does not show it itself. Throws a Failure. */
-  download(path: string, name: string): Promise<string | undefined>;
+  download(path: string, name: string, following?: Following): Promise<string | undefined>;
   /** Starts an exec that was created with a terminal, or attaches to a container that has one. */
   terminal(kind: 'exec' | 'attach', id: string, onData: (data: Uint8Array) => void): Terminal;
 }

@@ -1,5 +1,5 @@
 // The parts of the Docker Engine API that the views use. All of it comes from the guest and may hold anything.
-import { type Ask, type Backend, Failure, type Method, ofJson, type Upload } from './backend';
+import { type Ask, type Backend, Failure, type Following, type Method, ofJson, type Upload } from './backend';
 import { jsonLines } from './stream';
 
 export interface Port {
@@ -154,6 +154,17 @@ export interface VolumeRow {
   UsageData?: { Size: number; RefCount: number };
 }
 
+/** Bytes. */
+export interface CloneProgress {
+  Copied: number;
+  Total: number;
+}
+
+interface CloneLine extends Partial<CloneProgress> {
+  Volume?: VolumeRow;
+  Error?: string;
+}
+
 export interface NetworkRow {
   Id: string;
   Name: string;
@@ -276,13 +287,13 @@ export class Docker {
   }
 
   /** A file as it is, a folder as tar. */
-  download(id: string, address: string, name: string): Promise<string | undefined> {
-    return this.backend.download(contentPath(id, address), name);
+  download(id: string, address: string, name: string, following: Following): Promise<string | undefined> {
+    return this.backend.download(contentPath(id, address), name, following);
   }
 
   /** A path of a container as tar, as `docker cp` has it: `/data/.` for what is in the folder. */
-  downloadArchive(id: string, path: string, name: string): Promise<string | undefined> {
-    return this.backend.download(`/docker/containers/${id}/archive${encode({ path })}`, name);
+  downloadArchive(id: string, path: string, name: string, following: Following): Promise<string | undefined> {
+    return this.backend.download(`/docker/containers/${id}/archive${encode({ path })}`, name, following);
   }
 
   /** Unpacks a tar archive in a folder of a container. */
@@ -349,8 +360,8 @@ export class Docker {
     return jsonLines<PullProgress>((await this.backend.stream('POST', `/docker/images/${path}/push${query}`, { signal })).chunks);
   }
 
-  saveImage(reference: string, name: string): Promise<string | undefined> {
-    return this.backend.download(`/docker/images/${encodeURIComponent(reference)}/get`, name);
+  saveImage(reference: string, name: string, following: Following): Promise<string | undefined> {
+    return this.backend.download(`/docker/images/${encodeURIComponent(reference)}/get`, name, following);
   }
 
   /** Loads images from a tar archive; gives what the engine says of it, a line for each. Throws a Failure. */
@@ -376,6 +387,18 @@ export class Docker {
 
   createVolume(name: string): Promise<VolumeRow> {
     return this.#ask('POST', '/volumes/create', {}, { body: { Name: name } });
+  }
+
+  /** Copies a volume inside the engine; an abort leaves nothing of the copy. Ours, beside Docker's API. Throws a Failure. */
+  async *cloneVolume(name: string, to: string, signal: AbortSignal): AsyncGenerator<CloneProgress> {
+    const path = `/docker/longshore/volumes/${encodeURIComponent(name)}/clone${encode({ to })}`;
+    let whole = false;
+    for await (const line of jsonLines<CloneLine>((await this.backend.stream('POST', path, { signal })).chunks)) {
+      if (line.Error !== undefined) throw new Failure('conflict', line.Error);
+      if (line.Volume) whole = true;
+      else yield { Copied: line.Copied ?? 0, Total: line.Total ?? 0 };
+    }
+    if (!whole) throw new Failure('unavailable', 'The engine was lost while it copied; nothing of the copy is kept.');
   }
 
   removeVolume(name: string): Promise<void> {

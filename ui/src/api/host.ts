@@ -1,7 +1,8 @@
 // The host service: the engine's life and settings.
-import type { Backend } from './backend';
+import type { Backend, Following } from './backend';
 import { jsonLines } from './stream';
 import type {
+  DataMove,
   EngineState,
   Layers,
   LogSource,
@@ -30,12 +31,22 @@ export class Host {
     return this.backend.request('GET', '/api/v1/settings');
   }
 
+  async moveData(folder: string): Promise<AsyncGenerator<Progress>> {
+    const body: DataMove = { folder };
+    return jsonLines<Progress>((await this.backend.stream('POST', '/api/v1/data', { body })).chunks);
+  }
+
   changeSettings(assignments: string[]): Promise<SettingsChanged> {
     return this.backend.request('POST', '/api/v1/settings', { body: { assignments } });
   }
 
   doctor(signal?: AbortSignal): Promise<Report> {
     return this.backend.request('GET', '/api/v1/doctor', { signal });
+  }
+
+  /** Saves what a diagnosis needs, secrets removed, as a file; gives its path, where the browser does not show it. Throws a Failure. */
+  diagnostics(name: string, following: Following): Promise<string | undefined> {
+    return this.backend.download('/api/v1/diagnostics', name, following);
   }
 
   layers(signal?: AbortSignal): Promise<Layers> {

@@ -57,6 +57,38 @@ it('lets go of a stream that nobody wants any more', async () => {
   await expect.poll(() => closed.length).toBeGreaterThan(0);
 });
 
+it('follows a download to its file', async () => {
+  const answers = [{ bytes: 1, total: 2 }, { bytes: 2, total: 2, path: '/downloads/a' }];
+  mockIPC((command, payload) => {
+    if (command === 'open_save') {
+      expect(payload).toEqual({ path: '/docker/x', name: 'a' });
+      return 3;
+    }
+    expect([command, payload]).toEqual(['follow_save', { id: 3 }]);
+    return answers.shift();
+  });
+  const seen: unknown[] = [];
+  expect(await backend.download('/docker/x', 'a', { onProgress: (saving) => seen.push(saving) })).toBe('/downloads/a');
+  expect(seen).toEqual([{ bytes: 1, total: 2 }]);
+});
+
+it('gives a download up, opened by then or not', async () => {
+  const dropped: unknown[] = [];
+  mockIPC((command, payload) => {
+    if (command === 'open_save') return 3;
+    if (command === 'follow_save') return new Promise(() => {});
+    dropped.push([command, payload]);
+  });
+  for (const soon of [true, false]) {
+    const controller = new AbortController();
+    const saving = backend.download('/docker/x', 'a', { signal: controller.signal }).catch((e: unknown) => e);
+    if (!soon) await new Promise((later) => setTimeout(later, 10));
+    controller.abort();
+    expect(isAbort(await saving)).toBe(true);
+  }
+  await expect.poll(() => dropped).toEqual([['drop_save', { id: 3 }], ['drop_save', { id: 3 }]]);
+});
+
 it('keeps the order of what is typed', async () => {
   const typed: string[] = [];
   mockIPC(async (command, payload) => {

@@ -1,7 +1,7 @@
 // The backend in the window: commands of app/desktop, which hands each request on to the host service. Streams are asked for piece by piece.
 import { invoke } from '@tauri-apps/api/core';
-import { abort, type Ask, type Backend, Failure, type Method, ofJson, type Streamed, streamRequest, type Terminal, type Upload } from './backend';
-import type { StreamHead, UploadRequest } from './types';
+import { abort, type Ask, type Backend, Failure, type Following, type Method, ofJson, type Streamed, streamRequest, type Terminal, type Upload } from './backend';
+import type { Saving, StreamHead, UploadRequest } from './types';
 
 /** What of a file is sent at once. */
 const PIECE = 1 << 20;
@@ -49,8 +49,20 @@ export class TauriBackend implements Backend {
     }
   }
 
-  download(path: string, name: string): Promise<string> {
-    return call('save', { path, name });
+  async download(path: string, name: string, { onProgress, signal }: Following = {}): Promise<string> {
+    const opening = call<number>('open_save', { path, name });
+    const drop = () => void opening.then((id) => invoke('drop_save', { id }), () => {});
+    signal?.addEventListener('abort', drop);
+    try {
+      const id = await unlessAborted(opening, signal);
+      for (;;) {
+        const saving = await unlessAborted(call<Saving>('follow_save', { id }), signal);
+        if (saving.path !== undefined) return saving.path;
+        onProgress?.(saving);
+      }
+    } finally {
+      signal?.removeEventListener('abort', drop);
+    }
   }
 
   terminal(kind: 'exec' | 'attach', id: string, onData: (data: Uint8Array) => void): Terminal {

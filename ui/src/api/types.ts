@@ -53,6 +53,10 @@ export type EngineState = { state: State, detail?: string, };
 
 export type MachineFacts = { cpus: number, memory: number, 
 /**
+ * The folder of the data disk.
+ */
+data_folder: string, 
+/**
  * What the data disk takes now.
  */
 data_disk: number, 
@@ -70,6 +74,22 @@ export type UploadRequest = { method: string, path: string, content_type: string
  * Bytes of the body.
  */
 size: number, };
+
+export type Saving = { bytes: number, 
+/**
+ * Bytes that will come, where that is known.
+ */
+total?: number, 
+/**
+ * The file, once it is whole.
+ */
+path?: string, };
+
+export type DataMove = { 
+/**
+ * An absolute path; made when it is not there.
+ */
+folder: string, };
 
 export type Layers = { 
 /**
@@ -111,7 +131,7 @@ service: string, name: string,
  */
 start_us: number, duration_us: number, fields: Record<string, unknown>, };
 
-export type Settings = { cpus: number, memory: string, disk: string, accelerator: string, channel: string, share_home: boolean, shares: Array<string>, publish_address: string, insecure_registries: Array<string>, 
+export type Settings = { cpus: number, memory: string, swap: string, disk: string, accelerator: string, channel: string, share_home: boolean, shares: Array<string>, publish_address: string, insecure_registries: Array<string>, 
 /**
  * The engine's options, as dockerd's `daemon.json` would hold them (`longshore_protocol::engine_options`).
  */

@@ -4,7 +4,7 @@ import { optionsOf } from './engineOptions';
 import { assignments, gibibytes, needsRestart, sizeSetting } from './settings';
 
 const settings: Settings = {
-  cpus: 2, memory: '4g', disk: '64g', accelerator: 'auto', channel: 'auto', share_home: true, shares: ['/a', '/b:ro'],
+  cpus: 2, memory: '4g', swap: '0', disk: '64g', accelerator: 'auto', channel: 'auto', share_home: true, shares: ['/a', '/b:ro'],
   publish_address: '127.0.0.1', insecure_registries: [], engine: {}, docker_context: true, start_at_login: false,
 };
 
@@ -33,6 +33,9 @@ it.each([
 it('knows what waits for a restart', () => {
   expect(needsRestart(settings, { ...settings, docker_context: false })).toBe(false);
   expect(needsRestart(settings, { ...settings, cpus: 1 })).toBe(true);
+  const swapping = { ...settings, swap: '1g' };
+  expect(needsRestart(settings, swapping)).toBe(true);
+  expect(assignments(swapping, settings)).toEqual(['swap=0']);
 });
 
 it.each([

@@ -7,7 +7,7 @@ export const GIB = 1024 ** 3;
 /** Assignments for the keys that differ, in the words of `longshore settings set`. */
 export function assignments(before: Settings, after: Settings): string[] {
   const list: string[] = [];
-  const simple = ['cpus', 'memory', 'disk', 'accelerator', 'channel', 'share_home', 'publish_address', 'docker_context', 'start_at_login'] as const;
+  const simple = ['cpus', 'memory', 'swap', 'disk', 'accelerator', 'channel', 'share_home', 'publish_address', 'docker_context', 'start_at_login'] as const;
   for (const key of simple) if (before[key] !== after[key]) list.push(`${key}=${after[key]}`);
   for (const key of ['shares', 'insecure_registries'] as const) {
     for (const item of before[key]) if (!after[key].includes(item)) list.push(`${key}-=${item}`);
@@ -18,7 +18,7 @@ export function assignments(before: Settings, after: Settings): string[] {
 }
 
 /** The settings that only the next start of the VM brings into force. */
-export const NEED_RESTART: (keyof Settings)[] = ['cpus', 'memory', 'disk', 'accelerator', 'channel', 'share_home', 'insecure_registries', 'engine'];
+export const NEED_RESTART: (keyof Settings)[] = ['cpus', 'memory', 'swap', 'disk', 'accelerator', 'channel', 'share_home', 'insecure_registries', 'engine'];
 
 export function needsRestart(before: Settings, after: Settings): boolean {
   return NEED_RESTART.some((key) => JSON.stringify(before[key]) !== JSON.stringify(after[key]));

@@ -20,7 +20,7 @@ class Engine {
   stages = $state<Stage[]>([]);
   notices = $state<string[]>([]);
   failure = $state<Failure>();
-  working = $state<'start' | 'stop' | 'restart'>();
+  working = $state<'start' | 'stop' | 'move'>();
 
   get running(): boolean {
     return this.state === 'running';
@@ -67,7 +67,12 @@ class Engine {
     return (await this.stop()) && (await this.start());
   }
 
-  async #work(kind: 'start' | 'stop', begin: () => Promise<AsyncGenerator<Progress>>): Promise<boolean> {
+  /** Whether the data is in `folder` now and the engine is as it was; else `failure` says why not. */
+  moveData(folder: string) {
+    return this.#work('move', () => host.moveData(folder));
+  }
+
+  async #work(kind: 'start' | 'stop' | 'move', begin: () => Promise<AsyncGenerator<Progress>>): Promise<boolean> {
     if (this.working) return false;
     this.working = kind;
     this.stages = [];

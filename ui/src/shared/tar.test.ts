@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process';
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, it } from 'vitest';
@@ -17,11 +17,15 @@ it('makes archives that tar unpacks', async () => {
   try {
     const long = `${'ö'.repeat(120)}.txt`;
     const files = [new File(['hello'], 'a b.txt', { lastModified: 1e12 }), new File([], 'empty'), new File(['x'.repeat(1024)], 'block'), new File(['long'], long)];
-    const archive = tarOf(files);
+    const deep = `${'long-folder-name/'.repeat(8)}end`;
+    const archive = tarOf([...files.map((file) => ({ path: file.name, file })), { path: 'top' }, { path: 'top/inner/file', file: files[0]! }, { path: deep }]);
     expect(archive.size % 512).toBe(0);
     writeFileSync(join(folder, 'a.tar'), new Uint8Array(await archive.arrayBuffer()));
     execFileSync('tar', ['-xf', 'a.tar'], { cwd: folder });
     for (const file of files) expect(readFileSync(join(folder, file.name), 'utf8')).toBe(await file.text());
+    expect(readFileSync(join(folder, 'top/inner/file'), 'utf8')).toBe('hello');
+    expect(statSync(join(folder, deep)).isDirectory()).toBe(true);
+    expect(statSync(join(folder, 'top')).mode & 0o777).toBe(0o755);
     const listed = execFileSync('tar', ['-tvf', 'a.tar', '--utc'], { cwd: folder, encoding: 'utf8' });
     expect(listed).toMatch(/-rw-r--r-- 0\/0\s+5 2001-09-09 01:46 a b\.txt/);
   } finally {

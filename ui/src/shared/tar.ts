@@ -7,11 +7,21 @@ const LARGEST_SIZE = 8 ** 11 - 1;
 
 const encoder = new TextEncoder();
 
-/** Each file in the top folder of the archive, by its own name. */
-export function tarOf(files: File[]): Blob {
+/** What is uploaded: a file, or without one a folder. */
+export interface Item {
+  /** Its way from the top, as `folder/name`. */
+  path: string;
+  file?: File;
+}
+
+export function tarOf(items: Item[]): Blob {
   const parts: BlobPart[] = [];
-  for (const file of files) {
-    const name = file.name;
+  for (const { path, file } of items) {
+    if (!file) {
+      parts.push(...folder(path));
+      continue;
+    }
+    const name = path;
     const seconds = Math.max(0, Math.floor(file.lastModified / 1000));
     const records: [string, string][] = [];
     if (encoder.encode(name).length > LONGEST_NAME) records.push(['path', name]);
@@ -26,6 +36,15 @@ export function tarOf(files: File[]): Blob {
   return new Blob(parts, { type: 'application/x-tar' });
 }
 
+function folder(path: string): BlobPart[] {
+  const name = `${path}/`;
+  const seconds = Math.floor(Date.now() / 1000);
+  const block = header(name, 0, seconds, '5', 0o755);
+  if (encoder.encode(name).length <= LONGEST_NAME) return [block];
+  const text = encoder.encode(record('path', name));
+  return [header('@LongName', text.length, seconds, 'x'), text, padding(text.length), block];
+}
+
 /** `LENGTH key=value\n`, where the length counts itself. */
 export function record(key: string, value: string): string {
   const rest = ` ${key}=${value}\n`;
@@ -35,12 +54,12 @@ export function record(key: string, value: string): string {
   return `${length + digits}${rest}`;
 }
 
-function header(name: string, size: number, seconds: number, kind: string): Uint8Array<ArrayBuffer> {
+function header(name: string, size: number, seconds: number, kind: string, mode = 0o644): Uint8Array<ArrayBuffer> {
   const block = new Uint8Array(BLOCK);
   const put = (text: string, at: number, most: number) => block.set(encoder.encode(text).subarray(0, most), at);
   const octal = (value: number, width: number) => value.toString(8).padStart(width - 1, '0');
   put(name, 0, LONGEST_NAME);
-  put(octal(0o644, 8), 100, 8);
+  put(octal(mode, 8), 100, 8);
   put(octal(0, 8), 108, 8);
   put(octal(0, 8), 116, 8);
   put(octal(size, 12), 124, 12);

@@ -1,6 +1,6 @@
 // A way into a volume: a container that is never started and has it mounted, as Docker's API reads and writes files of containers only.
 import { docker } from '../api';
-import { Failure } from '../api/backend';
+import { abort, Failure } from '../api/backend';
 import type { ContainerRow, ImageRow } from '../api/docker';
 
 /** Where the volume is in it: a path that no image has. */
@@ -19,8 +19,10 @@ export interface Helper {
 }
 
 /** The engine reads the volume through it until it is closed. Throws a Failure. */
-export async function openVolume(name: string, readOnly: boolean): Promise<Helper> {
+export async function openVolume(name: string, readOnly: boolean, signal?: AbortSignal): Promise<Helper> {
   const image = await fitting();
+  // Whoever has left may have removed the volume, and a container would make it anew.
+  if (signal?.aborted) throw abort();
   const { Id } = await docker.create('', request(image, name, readOnly));
   return { id: Id, close: () => docker.remove(Id) };
 }

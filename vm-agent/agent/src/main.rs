@@ -25,6 +25,7 @@ mod shell;
 mod splice;
 mod stats;
 mod status;
+mod swap;
 mod traces;
 mod uevents;
 mod watched;
@@ -62,7 +63,12 @@ fn prepare_disk() -> anyhow::Result<()> {
     // A share that does not answer must not hold up the disk; a disk that fails must not hide the shares.
     std::thread::scope(|scope| {
         scope.spawn(|| shares::mount_configured(&config.shares));
-        disk::prepare().context("prepare the data disk")
+        disk::prepare().context("prepare the data disk")?;
+        // Less memory is no reason not to start.
+        if let Err(error) = swap::set_up(config.swap_bytes) {
+            tracing::error!("the guest does not swap: {error}");
+        }
+        Ok(())
     })
 }
 

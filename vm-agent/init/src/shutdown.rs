@@ -24,6 +24,8 @@ const SERVICE_DEADLINE: Duration = Duration::from_secs(3);
 const CONTAINER_DEADLINE: Duration = Duration::from_secs(10);
 const KILL_DEADLINE: Duration = Duration::from_secs(2);
 const DATA: &str = "/var/lib/longshore";
+/// The agent switches it on.
+const SWAP: &std::ffi::CStr = c"/var/lib/longshore/swap";
 
 pub fn orderly(mut init: Init, reason: &str) -> ! {
     log::error(&format!("powering off ({reason})"));
@@ -153,6 +155,9 @@ fn status_heeds_sigterm(status: &str) -> bool {
 /// Unmounts what was mounted last first; what will not go is made read-only, so that it is clean.
 fn unmount_disks() {
     nix::unistd::sync();
+    // A file that is swapped to keeps its disk mounted. Whoever swapped has ended by now, so that little comes back.
+    // SAFETY: the path ends in NUL; it is no error that matters if nothing is swapped there.
+    unsafe { nix::libc::swapoff(SWAP.as_ptr()) };
     let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
     for line in mounts.lines().rev() {
         let mut words = line.split(' ');

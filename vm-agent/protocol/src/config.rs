@@ -29,6 +29,8 @@ pub struct GuestConfig {
     pub daemon_json: serde_json::Value,
     /// The host's clock when it started QEMU, in nanoseconds since 1970; 0 when not told.
     pub host_time_unix_ns: u64,
+    /// Swap on the data disk, in bytes; 0 for none.
+    pub swap_bytes: u64,
     pub network: NetworkConfig,
 }
 
@@ -40,6 +42,7 @@ impl Default for GuestConfig {
             shares: Vec::new(),
             daemon_json: serde_json::Value::Object(Default::default()),
             host_time_unix_ns: 0,
+            swap_bytes: 0,
             network: NetworkConfig::default(),
         }
     }

@@ -30,6 +30,10 @@ pub fn route(daemon: Arc<Daemon>, request: ApiRequest) -> Routed {
             let name = (*name).to_owned();
             handle(async move { ok_json(&daemon.volumes.get(&name)?) })
         }
+        ("POST", ["longshore", "volumes", name, "clone"]) => {
+            let name = (*name).to_owned();
+            handle(super::clone::clone(daemon, request, name))
+        }
         ("PUT", ["volumes", _]) => handle(async {
             Err(ApiError::unavailable(
                 "volume update only valid for cluster volumes, but swarm is unavailable",
@@ -122,7 +126,8 @@ async fn prune(daemon: Arc<Daemon>, request: ApiRequest) -> ApiResult<ApiRespons
     ok_json(&json!({ "VolumesDeleted": deleted, "SpaceReclaimed": reclaimed }))
 }
 
-async fn size_of(volume: &Volume) -> u64 {
+/// Bytes of the files in it.
+pub(super) async fn size_of(volume: &Volume) -> u64 {
     let path = volume.mountpoint.clone();
     tokio::task::spawn_blocking(move || bytes_under(&path))
         .await

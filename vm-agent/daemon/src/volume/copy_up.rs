@@ -67,7 +67,7 @@ fn copy(from: &Path, to: &Path) -> io::Result<()> {
 }
 
 /// Owner first: changing it clears set-user-id bits, which the mode then sets again. Times last.
-fn copy_attributes(meta: &fs::Metadata, from: &Path, to: &Path) -> io::Result<()> {
+pub(super) fn copy_attributes(meta: &fs::Metadata, from: &Path, to: &Path) -> io::Result<()> {
     lchown(to, Some(meta.uid()), Some(meta.gid()))?;
     if !meta.file_type().is_symlink() {
         fs::set_permissions(to, fs::Permissions::from_mode(meta.mode() & 0o7777))?;

@@ -19,6 +19,8 @@ pub type Labels = BTreeMap<String, String>;
 
 /// Docker marks volumes that nobody named.
 pub const ANONYMOUS: &str = "com.docker.volume.anonymous";
+/// How the folder of a clone is called until it is whole; no volume's name begins with a dot.
+pub(super) const BEGUN: &str = ".cloning-";
 
 /// A volume as it is kept and shown.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -106,19 +108,10 @@ impl Volumes {
             name => (name.to_owned(), Labels::new()),
         };
         labels.extend(asked_labels.clone());
-        check(&name, driver, options)?;
+        let volume = self.plan(&name, driver, options, labels)?;
         if let Some(known) = self.state().volumes.get(&name) {
             return Ok(known.clone());
         }
-        let volume = Volume {
-            created_at: chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Secs, true),
-            driver: "local".to_owned(),
-            labels: (!labels.is_empty()).then_some(labels),
-            mountpoint: self.folder.join(&name).join("_data"),
-            name,
-            options: (!options.is_empty()).then(|| options.clone()),
-            scope: "local".to_owned(),
-        };
         let made = volume.clone();
         let folder = self.folder.join(&volume.name);
         let done = tokio::task::spawn_blocking(move || make(&folder, &made)).await;
@@ -133,6 +126,58 @@ impl Volumes {
             .clone();
         self.event("create", &volume.name, &[("driver", "local")]);
         Ok(volume)
+    }
+
+    /// A volume that could be made, as it would be.
+    pub(super) fn plan(
+        &self,
+        name: &str,
+        driver: &str,
+        options: &Labels,
+        labels: Labels,
+    ) -> ApiResult<Volume> {
+        check(name, driver, options)?;
+        Ok(Volume {
+            created_at: chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Secs, true),
+            driver: "local".to_owned(),
+            labels: (!labels.is_empty()).then_some(labels),
+            mountpoint: self.folder.join(name).join("_data"),
+            name: name.to_owned(),
+            options: (!options.is_empty()).then(|| options.clone()),
+            scope: "local".to_owned(),
+        })
+    }
+
+    pub(super) fn folder(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
+    }
+
+    /// Gives the folder `begun` the volume's name; a name that is taken meanwhile is refused.
+    pub(super) fn publish(&self, begun: &Path, volume: Volume) -> ApiResult<()> {
+        let mut state = self.state();
+        if state.volumes.contains_key(&volume.name) {
+            return Err(super::clone::taken(&volume.name));
+        }
+        fs::rename(begun, self.folder.join(&volume.name)).map_err(|error| match error.kind() {
+            // It is being made in this moment.
+            io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::AlreadyExists => {
+                super::clone::taken(&volume.name)
+            }
+            _ => error.into(),
+        })?;
+        fs::File::open(&self.folder)?.sync_all()?;
+        state.volumes.insert(volume.name.clone(), volume);
+        Ok(())
+    }
+
+    #[cfg(test)]
+    pub(super) fn for_tests(folder: &Path, events: &Path) -> Self {
+        Self {
+            folder: folder.to_owned(),
+            events: Events::open(events.to_owned()),
+            state: Arc::default(),
+            holders: Arc::default(),
+        }
     }
 
     /// Marks the volume as used by a container until [`Self::unreference`].
@@ -259,7 +304,7 @@ fn create_folder(path: &Path, mode: u32) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(mode).create(path)
 }
 
-fn make(folder: &Path, volume: &Volume) -> io::Result<()> {
+pub(super) fn make(folder: &Path, volume: &Volume) -> io::Result<()> {
     create_folder(folder, 0o701)?;
     create_folder(&volume.mountpoint, 0o755)?;
     // The umask has its say in mkdir; a volume's root is for everyone to enter.
@@ -270,7 +315,7 @@ fn make(folder: &Path, volume: &Volume) -> io::Result<()> {
     crate::network::write_durably(&folder.join("volume.json"), &serde_json::to_vec(volume)?)
 }
 
-/// What is on disk; folders of volumes that were half removed are cleared, and so are half made ones: without a record, and
+/// What is on disk; folders of volumes that were half removed or half cloned are cleared, and so are half made ones: without a record, and
 /// empty. What holds data is a volume, whoever made it.
 fn load(folder: &Path) -> io::Result<BTreeMap<String, Volume>> {
     let mut volumes = BTreeMap::new();
@@ -279,7 +324,7 @@ fn load(folder: &Path) -> io::Result<BTreeMap<String, Volume>> {
         let Ok(name) = entry.file_name().into_string() else {
             continue;
         };
-        if name.starts_with(".removed-") {
+        if name.starts_with(".removed-") || name.starts_with(BEGUN) {
             let _ = fs::remove_dir_all(entry.path());
             continue;
         }
@@ -352,11 +397,13 @@ mod tests {
         fs::create_dir_all(folder.join("old/_data/something")).unwrap();
         fs::create_dir_all(folder.join("begun/_data")).unwrap();
         fs::create_dir_all(folder.join(".removed-x/_data")).unwrap();
+        fs::create_dir_all(folder.join(".cloning-x/_data/something")).unwrap();
         fs::create_dir_all(folder.join("half")).unwrap();
         let volumes = load(&folder).unwrap();
         assert_eq!(volumes.keys().collect::<Vec<_>>(), ["old"]);
         assert!(volumes["old"].mountpoint.ends_with("old/_data"));
         assert!(!folder.join(".removed-x").exists());
+        assert!(!folder.join(".cloning-x").exists());
         assert!(!folder.join("begun").exists());
         fs::remove_dir_all(folder).unwrap();
     }

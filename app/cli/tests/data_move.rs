@@ -1,0 +1,156 @@
+//! The data disk moves to another folder and back, and nothing in it is lost: not when it cannot, nor when the service is killed in the middle.
+
+mod common;
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use common::{Instance, expect_success, text};
+
+/// Another file system than the one of temporary folders, on every Linux machine with containers.
+const OTHER: &str = "/dev/shm";
+
+#[test]
+fn the_data_moves_and_nothing_is_lost() {
+    let other = tempfile::Builder::new()
+        .prefix("longshore-data-")
+        .tempdir_in(OTHER)
+        .expect("a folder on another file system");
+    let vm = Instance::new();
+    expect_success(
+        &vm.longshore(&["settings", "set", "memory=1g", "disk=4g"]),
+        "settings",
+    );
+    vm.start(&[]);
+    vm.load("busybox");
+    let write = "dd if=/dev/urandom of=/data/file bs=1M count=400 2>/dev/null; sync";
+    vm.docker(&[
+        "run",
+        "--rm",
+        "-v",
+        "data:/data",
+        "busybox",
+        "sh",
+        "-c",
+        write,
+    ]);
+    vm.docker(&[
+        "run",
+        "-d",
+        "--name",
+        "stays",
+        "--restart",
+        "always",
+        "busybox",
+        "sleep",
+        "100000",
+    ]);
+    let sum = || {
+        vm.docker(&[
+            "run",
+            "--rm",
+            "-v",
+            "data:/data",
+            "busybox",
+            "sha256sum",
+            "/data/file",
+        ])
+    };
+    let before = sum();
+    let here = vm.home.path().join("data.img");
+    let move_to = |folder: &Path| {
+        let folder = folder.to_str().expect("utf-8");
+        vm.longshore(&["settings", "move-data", folder])
+    };
+
+    // What cannot be is refused before anything is stopped.
+    let taken = other.path().join("taken");
+    std::fs::create_dir(&taken).expect("a folder");
+    std::fs::write(taken.join("data.img"), "someone's").expect("a file");
+    let refused = move_to(&taken);
+    assert!(!refused.status.success());
+    assert!(
+        text(&refused.stderr).contains("already"),
+        "{}",
+        text(&refused.stderr)
+    );
+    assert_eq!(
+        vm.docker(&[
+            "inspect",
+            "-f",
+            "{{.State.Running}} {{.RestartCount}}",
+            "stays"
+        ]),
+        "true 0"
+    );
+    assert_eq!(
+        std::fs::read(taken.join("data.img")).expect("it"),
+        b"someone's"
+    );
+
+    // The service is killed while it copies; the data is where it was.
+    let away = other.path().join("away");
+    let service = vm.host_pid().expect("a service");
+    let mut moving = vm.longshore_command();
+    let mut moving = moving
+        .args(["settings", "move-data"])
+        .arg(&away)
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .expect("longshore");
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !away.join("data.img.part").exists() {
+        assert!(Instant::now() < deadline, "nothing is copied");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    // SAFETY: plain kill(2) on the service of this home, which status named a moment ago.
+    unsafe { libc::kill(service, libc::SIGKILL) };
+    assert!(!moving.wait().expect("its end").success());
+    // It may still be in the middle of a write, with its sockets open.
+    while Path::new(&format!("/proc/{service}")).exists() {
+        assert!(Instant::now() < deadline, "it does not end");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    assert!(
+        vm.home.path().join("data.moving.json").exists(),
+        "it was not in the middle"
+    );
+    vm.start(&[]);
+    assert_eq!(sum(), before);
+    assert!(here.exists());
+    assert_eq!(std::fs::read_dir(&away).expect("a folder").count(), 0);
+    assert!(!vm.home.path().join("data.moving.json").exists());
+
+    // Now to its end, and the engine with it.
+    let moved = move_to(&away);
+    expect_success(&moved, "move-data");
+    assert!(!here.exists() && away.join("data.img").exists());
+    assert_eq!(sum(), before);
+    assert_eq!(
+        vm.docker(&["inspect", "-f", "{{.State.Running}}", "stays"]),
+        "true"
+    );
+    expect_success(&vm.longshore(&["doctor", "--store"]), "the store is whole");
+
+    // A drive that is not there is no empty engine.
+    expect_success(&vm.longshore(&["stop"]), "stop");
+    let gone = other.path().join("gone");
+    std::fs::rename(&away, &gone).expect("rename");
+    let lost = vm.longshore(&["start"]);
+    assert!(!lost.status.success());
+    assert!(
+        text(&lost.stderr).contains("moved to"),
+        "{}",
+        text(&lost.stderr)
+    );
+    assert!(!away.exists() && !here.exists());
+    std::fs::rename(&gone, &away).expect("rename");
+
+    // Back, of a stopped engine, which stays so.
+    expect_success(&move_to(vm.home.path()), "move-data");
+    assert!(here.exists() && !away.join("data.img").exists());
+    assert_eq!(vm.status()["state"], "stopped");
+    vm.start(&[]);
+    assert_eq!(sum(), before);
+}
