@@ -8,8 +8,8 @@ use virtiofsd::passthrough::{Config, PassthroughFs};
 use vm_memory::ByteValued;
 
 use super::*;
-use crate::caller_owns::CallerOwns;
 use crate::masks::Masks;
+use crate::ownership::Ownership;
 
 /// A guest that gives the root back has nothing more to ask: it begins again after so many requests.
 const LIFE: u64 = 200;
@@ -283,7 +283,7 @@ fn a_hostile_guest_sees_and_changes_nothing_outside() {
         ..Config::default()
     };
     let files = PassthroughFs::new(config).expect("the share");
-    let device = Device::new(CallerOwns::new(files, Masks::new(&paths, &share)));
+    let device = Device::new(Ownership::new(files, Masks::new(&paths, &share)));
     let mut guest = Guest::new();
     let told = std::env::var("LONGSHORE_FUZZ").ok();
     let requests = told
