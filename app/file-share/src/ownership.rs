@@ -328,6 +328,30 @@ impl<F: FileSystem<Inode = u64>> Ownership<F> {
         }
     }
 
+    /// Opened with O_TRUNC by other than root, a file loses set-user-ID, and set-group-ID where its group may run it (inode(7)). The
+    /// guest's kernel sees to it when it writes and truncates, but leaves this one to the server (FUSE_ATOMIC_O_TRUNC).
+    fn emptied(&self, ctx: &Context, inode: u64, flags: u32) {
+        if flags & libc::O_TRUNC as u32 == 0 || ctx.uid.is_root() {
+            return;
+        }
+        let Ok((attr, _)) = self.files.getattr(as_server(*ctx), inode, None) else {
+            return;
+        };
+        let Some(mut record) = self.record(ctx, inode, &attr) else {
+            return;
+        };
+        let before = record.mode;
+        record.mode &= !libc::S_ISUID;
+        if before & libc::S_IXGRP != 0 {
+            record.mode &= !libc::S_ISGID;
+        }
+        if record.mode != before
+            && let Err(error) = self.keep_record(ctx, inode, &record)
+        {
+            tracing::warn!("a file that was emptied keeps its set-user-ID bit: {error}");
+        }
+    }
+
     /// What the file is after a change of owner or mode, and the mode that it then has on disk.
     fn changed(
         &self,
@@ -716,10 +740,23 @@ impl<F: FileSystem<Inode = u64>> FileSystem for Ownership<F> {
             // It was there before the guest knew of it, and keeps what it has.
             Err(error) if error.raw_os_error() == Some(libc::EEXIST) && flags & exclusive == 0 => {
                 let (entry, handle, options) = make(flags)?;
+                self.emptied(&ctx, entry.inode, flags);
                 Ok((self.told_entry(&ctx, entry), handle, options))
             }
             Err(error) => Err(error),
         }
+    }
+
+    fn open(
+        &self,
+        ctx: Context,
+        inode: Self::Inode,
+        kill_priv: bool,
+        flags: u32,
+    ) -> io::Result<(Option<Self::Handle>, OpenOptions)> {
+        let opened = self.files.open(as_server(ctx), inode, kill_priv, flags)?;
+        self.emptied(&ctx, inode, flags);
+        Ok(opened)
     }
 
     fn setxattr(
@@ -748,7 +785,6 @@ impl<F: FileSystem<Inode = u64>> FileSystem for Ownership<F> {
 
     pass_on! {
         fn readlink(inode: Self::Inode) -> io::Result<Vec<u8>>;
-        fn open(inode: Self::Inode, kill_priv: bool, flags: u32) -> io::Result<(Option<Self::Handle>, OpenOptions)>;
         fn flush(inode: Self::Inode, handle: Self::Handle, lock_owner: u64) -> io::Result<()>;
         fn fsync(inode: Self::Inode, datasync: bool, handle: Self::Handle) -> io::Result<()>;
         fn fallocate(inode: Self::Inode, handle: Self::Handle, mode: u32, offset: u64, length: u64) -> io::Result<()>;

@@ -360,3 +360,19 @@ fn symbolic_links_belong_to_whoever_asks() {
     assert_eq!(of(&share.chown(ROOT, link, POSTGRES)).0, ROOT);
     assert_eq!(share.seen(OTHER, link).0, OTHER);
 }
+
+#[test]
+fn emptying_anothers_program_ends_its_bits() {
+    let share = Share::new("emptied", true);
+    let file = share.make(ROOT, ROOT_ID, c"file", 0o777).inode;
+    let flags = (libc::O_WRONLY | libc::O_TRUNC) as u32;
+    for (who, bits, left) in [
+        (ROOT, 0o6777, 0o6777),
+        (OTHER, 0o6777, 0o777),
+        (OTHER, 0o6767, 0o2767),
+    ] {
+        share.chmod(ROOT, file, bits);
+        share.files.open(by(who), file, false, flags).expect("open");
+        assert_eq!(share.seen(ROOT, file).1, FILE | left, "{bits:o}");
+    }
+}
