@@ -164,7 +164,9 @@ ls: can't open 'root/var/lib/thing': Permission denied";
 fn postgres_runs_is_killed_and_recovers(clients: u32, each: u32) {
     let person = Person::with(&["postgres"]);
     let vm = &person.vm;
-    std::fs::write(person.shared.path().join("password"), "word").expect("a file");
+    let password = person.shared.path().join("password");
+    std::fs::write(&password, "word").expect("a file");
+    chown(&password, Some(USER), Some(USER)).expect("chown");
     let bind = format!("{}:/data", person.shared.path().display());
     vm.docker(&[
         "run",
