@@ -2,7 +2,7 @@
 //!
 //! virtiofsd's own device would do, were it not for one answer. Its server accepts FUSE_ALLOW_IDMAP from every kernel, and a kernel
 //! that has been told so sends the caller's user only with requests that create something (fuse_get_req in fs/fuse/dev.c, Linux 6.12);
-//! [`crate::caller_owns`] needs it with all of them. So this device takes the offer out of the answer to FUSE_INIT.
+//! [`crate::ownership`] needs it with all of them. So this device takes the offer out of the answer to FUSE_INIT.
 
 #[cfg(test)]
 mod hostile_requests;

@@ -3,8 +3,6 @@
 //! It knows nothing of the VM's life: it ends when QEMU disconnects, and when the process that started it dies.
 
 #[cfg(target_os = "linux")]
-mod caller_owns;
-#[cfg(target_os = "linux")]
 mod confine;
 #[cfg(target_os = "linux")]
 mod device;
@@ -12,6 +10,8 @@ mod device;
 mod lifeline;
 #[cfg(target_os = "linux")]
 mod masks;
+#[cfg(target_os = "linux")]
+mod ownership;
 #[cfg(target_os = "linux")]
 mod serve;
 

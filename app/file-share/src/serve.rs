@@ -17,9 +17,9 @@ use virtiofsd::sandbox::{Error as JailError, SandboxMode};
 use virtiofsd::seccomp::{Error as FilterError, SeccompAction, enable_seccomp};
 use vm_memory::{GuestMemoryAtomic, GuestMemoryMmap};
 
-use crate::caller_owns::CallerOwns;
 use crate::device::Device;
 use crate::masks::Masks;
+use crate::ownership::Ownership;
 use crate::{Options, confine, lifeline};
 
 /// How long the guest may believe what it was told: changes on the host are seen after this at the latest.
@@ -98,6 +98,8 @@ pub fn run(options: Options) -> Result<(), ServeError> {
             InodeFileHandlesMode::Never
         },
         readdirplus: true,
+        // For our own record of owners; the guest has none of it.
+        xattr: true,
         guest_fd_limit: descriptors.saturating_sub(OWN_DESCRIPTORS).max(64),
         ..Config::default()
     };
@@ -182,7 +184,7 @@ fn serve<F>(files: F, masks: Masks, mut listener: Listener, again: bool) -> Resu
 where
     F: FileSystem<Inode = u64> + SerializableFileSystem + Send + Sync + 'static,
 {
-    let device = Arc::new(Device::new(CallerOwns::new(files, masks)));
+    let device = Arc::new(Device::new(Ownership::new(files, masks)));
     loop {
         let memory = GuestMemoryAtomic::new(GuestMemoryMmap::new());
         let name = "longshore-file-share".to_owned();

@@ -89,6 +89,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         &["longshore-host-api", "longshore-local-socket"],
     ),
     ("longshore-guest-image", &[]),
+    ("longshore-posix-cases", &[]),
     ("xtask", &[]),
 ];
 

@@ -8,8 +8,8 @@ use virtiofsd::passthrough::{Config, PassthroughFs};
 use vm_memory::ByteValued;
 
 use super::*;
-use crate::caller_owns::CallerOwns;
 use crate::masks::Masks;
+use crate::ownership::Ownership;
 
 /// A guest that gives the root back has nothing more to ask: it begins again after so many requests.
 const LIFE: u64 = 200;
@@ -22,7 +22,7 @@ const OPCODES: [u32; 40] = [
     1, 1, 1, 1, 1, 2, 3, 4, 5, 6, 8, 9, 10, 11, 12, 13, 14, 14, 14, 15, 15, 16, 17, 18, 20, 21, 22,
     23, 24, 25, 27, 28, 29, 34, 35, 43, 44, 45, 46, 47,
 ];
-const NAMES: [&[u8]; 20] = [
+const NAMES: [&[u8]; 21] = [
     b".ssh",
     b".ssh/key",
     b"..",
@@ -43,7 +43,11 @@ const NAMES: [&[u8]; 20] = [
     b"folder/file",
     b"security.capability",
     b"user.note",
+    OURS,
 ];
+
+/// Our own record of owners: no answer names it.
+const OURS: &[u8] = b"user.longshore.stat";
 
 /// xorshift: the same run every time.
 struct Random(u64);
@@ -283,7 +287,7 @@ fn a_hostile_guest_sees_and_changes_nothing_outside() {
         ..Config::default()
     };
     let files = PassthroughFs::new(config).expect("the share");
-    let device = Device::new(CallerOwns::new(files, Masks::new(&paths, &share)));
+    let device = Device::new(Ownership::new(files, Masks::new(&paths, &share)));
     let mut guest = Guest::new();
     let told = std::env::var("LONGSHORE_FUZZ").ok();
     let requests = told
@@ -322,6 +326,8 @@ fn a_hostile_guest_sees_and_changes_nothing_outside() {
                 !answer.windows(SECRET.len()).any(|part| part == SECRET),
                 "{opcode}: {bytes:?}"
             );
+            let names_ours = opcode == 23 && answer.windows(OURS.len()).any(|part| part == OURS);
+            assert!(!names_ours, "{bytes:?}");
             answered += u64::from(answer.len() > 16);
             opened += u64::from(matches!(opcode, 14 | 27) && answer.get(4..8) == Some(&[0; 4]));
             known.learn(opcode, &answer);
