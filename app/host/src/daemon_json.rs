@@ -91,7 +91,9 @@ mod tests {
             assert!(all.contains(expected), "{all}");
         }
         settings.engine.insert("log-driver".into(), json!("local"));
-        let refused = compose(&path, &settings).unwrap_err().message;
+        let refused = compose(&path, &settings, Path::new(""))
+            .unwrap_err()
+            .message;
         assert!(
             refused.contains("unknown log opt 'tag' for local"),
             "{refused}"
@@ -105,7 +107,9 @@ mod tests {
             ),
         ] {
             std::fs::write(&path, content).unwrap();
-            let refused = compose(&path, &settings).unwrap_err().message;
+            let refused = compose(&path, &settings, Path::new(""))
+                .unwrap_err()
+                .message;
             assert!(refused.contains(words), "{refused}");
         }
     }
