@@ -28,17 +28,17 @@ struct Place {
     folder: PathBuf,
 }
 
-/// The disk that counts.
-pub fn disk(home: &Home) -> PathBuf {
-    match read::<Place>(&home.data_place_file()) {
+/// The disk that counts. Where it is said, but cannot be read, an error: another one must not be taken for it.
+pub fn disk(home: &Home) -> io::Result<PathBuf> {
+    Ok(match read::<Place>(&home.data_place_file())? {
         Some(place) => place.folder.join(DISK),
         None => home.data_disk(),
-    }
+    })
 }
 
 /// The disk of a start. One that was moved is never made anew: what is missing is a drive.
 pub fn disk_to_start(home: &Home) -> Result<PathBuf, ApiError> {
-    let disk = disk(home);
+    let disk = known(home)?;
     if disk == home.data_disk() || disk.exists() {
         return Ok(disk);
     }
@@ -49,6 +49,15 @@ pub fn disk_to_start(home: &Home) -> Result<PathBuf, ApiError> {
     Err(ApiError::new(ErrorCode::Unavailable, why)
         .at_stage("check")
         .with_hint("connect the drive that it is on, and start again"))
+}
+
+fn known(home: &Home) -> Result<PathBuf, ApiError> {
+    disk(home).map_err(|error| {
+        let why = format!("where the data disk is cannot be told: {error}");
+        ApiError::new(ErrorCode::Unavailable, why)
+            .at_stage("check")
+            .with_hint("write the folder that has data.img into this file again, or remove it if it is the instance's own")
+    })
 }
 
 /// One move, of which nothing has been done.
@@ -78,7 +87,7 @@ pub fn plan(home: &Home, folder: &Path) -> Result<Move, ApiError> {
         let why = format!("{} is not a folder", there.display());
         return Err(ApiError::invalid(why));
     }
-    let (from, to) = (disk(home), folder.join(DISK));
+    let (from, to) = (known(home)?, folder.join(DISK));
     if from == to || same_file(&from, &to) {
         let why = format!("the data is in {} already", folder.display());
         return Err(ApiError::conflict(why));
@@ -126,15 +135,20 @@ impl Move {
 
     /// The same disk at the other place.
     fn bring(&self, told: &mut dyn FnMut(Step, u64, u64)) -> io::Result<()> {
-        if !self.from.exists() || fs::hard_link(&self.from, &self.to).is_ok() {
-            return sync_folder(&self.to);
-        }
-        let part = part(&self.to);
-        let from = File::open(&self.from)?;
         let mut options = File::options();
         options.read(true).write(true).create_new(true);
         #[cfg(unix)]
         std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        if !self.from.exists() {
+            // Nothing was ever started. The first start finds an empty disk and makes it as large as it is to be.
+            options.open(&self.to)?.sync_all()?;
+            return sync_folder(&self.to);
+        }
+        if fs::hard_link(&self.from, &self.to).is_ok() {
+            return sync_folder(&self.to);
+        }
+        let part = part(&self.to);
+        let from = File::open(&self.from)?;
         let _ = fs::remove_file(&part);
         let copy = options.open(&part)?;
         copy_sparse(&from, &copy, &mut |done, all| {
@@ -156,10 +170,14 @@ impl Move {
 
 /// Clears what a move has left that does not count: the copy of one that did not come to its end, the old disk of one that did.
 pub fn settle(home: &Home) {
-    let Some(begun) = read::<Move>(&home.data_move_file()) else {
-        return;
+    let (begun, counts) = match (read::<Move>(&home.data_move_file()), disk(home)) {
+        (Ok(None), _) => return,
+        (Ok(Some(begun)), Ok(counts)) => (begun, counts),
+        (Err(error), _) | (_, Err(error)) => {
+            tracing::error!(%error, "what a move of the data left is not touched");
+            return;
+        }
     };
-    let counts = disk(home);
     let _ = fs::remove_file(part(&begun.to));
     let done = if counts == begun.to {
         // The old one only if the new one is there, as large as it.
@@ -185,12 +203,16 @@ pub fn settle(home: &Home) {
     }
 }
 
-fn read<T: serde::de::DeserializeOwned>(path: &Path) -> Option<T> {
-    let bytes = fs::read(path).ok()?;
-    let value = serde_json::from_slice(&bytes);
-    value
-        .inspect_err(|error| tracing::error!(%error, path = %path.display(), "cannot be read"))
-        .ok()
+fn read<T: serde::de::DeserializeOwned>(path: &Path) -> io::Result<Option<T>> {
+    let named =
+        |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
+    match fs::read(path) {
+        Ok(bytes) => serde_json::from_slice(&bytes)
+            .map(Some)
+            .map_err(|error| named(error.into())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(named(error)),
+    }
 }
 
 fn part(disk: &Path) -> PathBuf {
@@ -390,8 +412,8 @@ mod tests {
             .unwrap()
             .run(&home, &mut |_, _, _| {})
             .unwrap();
-        assert_eq!(disk(&home), away.join(DISK));
-        assert!(kept(&disk(&home)) && !home.data_disk().exists());
+        assert_eq!(disk(&home).unwrap(), away.join(DISK));
+        assert!(kept(&disk(&home).unwrap()) && !home.data_disk().exists());
         assert!(disk_to_start(&home).is_ok());
         // A drive that is not there is not an empty one.
         fs::rename(away.join(DISK), away.join("x")).unwrap();
@@ -406,9 +428,39 @@ mod tests {
             .unwrap()
             .run(&home, &mut |_, _, _| {})
             .unwrap();
-        assert_eq!(disk(&home), home.data_disk());
+        assert_eq!(disk(&home).unwrap(), home.data_disk());
         assert!(kept(&home.data_disk()) && !away.join(DISK).exists());
         assert!(!home.data_place_file().exists() && !home.data_move_file().exists());
+    }
+
+    #[test]
+    fn before_the_first_start_the_place_of_the_disk_is_chosen() {
+        let (dir, home) = instance();
+        fs::remove_file(home.data_disk()).unwrap();
+        let away = dir.path().join("away");
+        plan(&home, &away)
+            .unwrap()
+            .run(&home, &mut |_, _, _| {})
+            .unwrap();
+        assert_eq!(disk_to_start(&home).unwrap(), away.join(DISK));
+        assert_eq!(fs::metadata(away.join(DISK)).unwrap().len(), 0);
+    }
+
+    /// As all data would seem gone if a new disk were made in the instance's own folder.
+    #[test]
+    fn a_place_that_cannot_be_read_is_not_the_usual_one() {
+        let (dir, home) = instance();
+        let away = dir.path().join("away");
+        let moved = plan(&home, &away).unwrap();
+        moved.run(&home, &mut |_, _, _| {}).unwrap();
+        let intent = serde_json::to_vec(&moved).unwrap();
+        settings_file::replace(&home.data_move_file(), &intent).unwrap();
+        fs::write(home.data_place_file(), "{").unwrap();
+        settle(&home);
+        assert!(kept(&away.join(DISK)));
+        let refused = disk_to_start(&home).unwrap_err().message;
+        assert!(refused.contains("data.json"), "{refused}");
+        assert!(plan(&home, dir.path()).is_err());
     }
 
     #[test]
@@ -452,7 +504,7 @@ mod tests {
                 fs::remove_file(&begun.from).unwrap();
             }
             settle(&home);
-            let counts = disk(&home);
+            let counts = disk(&home).unwrap();
             assert_eq!(counts == begun.to, moment > 1, "moment {moment}");
             assert!(kept(&counts), "moment {moment}");
             assert_eq!(begun.from.exists(), moment < 2);

@@ -67,7 +67,7 @@ impl Service {
 
     /// What this machine has, and what the data disk takes of it.
     pub fn machine(&self) -> MachineFacts {
-        let disk = data_place::disk(&self.home);
+        let disk = data_place::disk(&self.home).unwrap_or_else(|_| self.home.data_disk());
         let folder = disk.parent().unwrap_or(self.home.root());
         MachineFacts {
             cpus: self.machine.cpus,
@@ -398,10 +398,9 @@ impl Service {
     fn masks(&self, settings: &Settings) -> Vec<std::path::PathBuf> {
         let home = shares::user_home();
         let mut masks = shares::masks(settings, home.as_deref(), self.home.root());
-        let disk = data_place::disk(&self.home);
-        if !disk.starts_with(self.home.root()) {
-            masks.push(disk);
-        }
+        // An engine whose disk is not known does not start.
+        let moved = data_place::disk(&self.home).ok();
+        masks.extend(moved.filter(|disk| !disk.starts_with(self.home.root())));
         masks
     }
 
