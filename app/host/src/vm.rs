@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use longshore_host_api::types::VmFacts;
 use longshore_host_api::{ApiError, ErrorCode, Home};
-use longshore_protocol::control::{Reply, Request, Status as GuestStatus};
+use longshore_protocol::control::{Reply, Request, ServiceState, Status as GuestStatus};
 use longshore_protocol::{logs::LogSource, ports};
 use longshore_vm::client::{Client, ClientError, Watch};
 use longshore_vm::config::VmConfig;
@@ -257,6 +257,7 @@ impl Vm {
         self.enter(reporter, "engine", "Waiting for the Docker engine");
         tokio::select! {
             answer = self.engine_answers() => answer?,
+            why = self.guest_gives_up() => return Err(why),
             ended = ended(&mut watch) => return Err(ended),
         }
         self.set_phase(Phase::Running);
@@ -271,6 +272,19 @@ impl Vm {
         let message = format!("lost the VM's process: {error}");
         let log = logs::last_lines(&vm_process::log_file(&self.home), 20);
         ApiError::new(ErrorCode::StartFailed, message).with_log(log)
+    }
+
+    /// Why the guest starts no engine: it refuses the disk, say. Waits for ever when there is no such reason.
+    async fn guest_gives_up(&self) -> ApiError {
+        let channel = self.home.channel_socket();
+        let settled = guest::ask(&channel, Request::WaitReady, ENGINE_PATIENCE).await;
+        if let Ok(Reply::Status(status)) = settled
+            && (status.services.iter()).any(|service| service.state == ServiceState::Failed)
+        {
+            let why = status.problems.join("; ");
+            return ApiError::new(ErrorCode::StartFailed, why).at_stage("engine");
+        }
+        std::future::pending().await
     }
 
     async fn engine_answers(&self) -> Result<(), ApiError> {

@@ -5,7 +5,9 @@ use crate::{carrier, config, contract, control, dial, logs, shell, splice, statu
 use longshore_protocol::config::{CHANNEL_PARAMETER, SELFTEST_PARAMETER};
 use longshore_protocol::mux::{Limits, Mux, Refusal, Role};
 use longshore_protocol::ports;
+use nix::sys::socket::{Backlog, listen};
 use std::io;
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_vsock::{VMADDR_CID_ANY, VMADDR_CID_HOST, VsockAddr, VsockListener};
@@ -74,6 +76,7 @@ async fn serve_vsock(agent: Arc<Agent>, selftest: bool) -> Result<(), ChannelErr
     let mut accepting = tokio::task::JoinSet::new();
     for port in PORTS.iter().copied().chain(tests) {
         let listener = VsockListener::bind(VsockAddr::new(VMADDR_CID_ANY, port))
+            .and_then(|listener| lengthen_backlog(&listener).map(|()| listener))
             .map_err(|source| ChannelError::Listen { port, source })?;
         accepting.spawn(accept_vsock(agent.clone(), port, listener));
     }
@@ -82,6 +85,11 @@ async fn serve_vsock(agent: Arc<Agent>, selftest: bool) -> Result<(), ChannelErr
         Some(Ok(result)) => result,
         _ => Ok(()),
     }
+}
+
+/// The crate's 128 are soon full when many clients come at once, and who finds no place there is told that nobody listens.
+fn lengthen_backlog(listener: &VsockListener) -> io::Result<()> {
+    Ok(listen(&listener.as_fd(), Backlog::MAXALLOWABLE)?)
 }
 
 async fn accept_vsock(

@@ -12,7 +12,8 @@ use crate::new_disk::{self, UNFINISHED};
 /// A new file system before it goes to the disk: a sparse file in memory.
 const IN_THE_MAKING: &str = "/run/new-disk";
 const MOUNT_POINT: &str = "/var/lib/longshore";
-/// The label that says a file system is ours (at most 16 bytes).
+/// The label that says a file system is ours (at most 16 bytes), and of the layout that this program writes: the first. Later ones
+/// append a dot and their number, so that it is known before the disk is mounted, which writes to it.
 const LABEL: &str = "longshore-data";
 /// Folders that the links in `/var/lib` point to.
 const FOLDERS: &[&str] = &["docker", "containerd"];
@@ -27,6 +28,11 @@ pub enum DiskError {
         "{device} is not Longshore's data disk: {what}; it is left untouched. Give the VM another disk, or empty this one"
     )]
     NotOurs { device: String, what: String },
+    #[error(
+        "{device} is a data disk of layout {layout}, made by a newer Longshore; this one knows layout 1. It is left untouched: use the newer \
+         Longshore again, or give the VM another disk"
+    )]
+    Newer { device: String, layout: u32 },
     #[error("run {program}: {source}")]
     Run {
         program: &'static str,
@@ -55,6 +61,7 @@ pub enum DiskError {
 enum Content {
     Blank,
     Ours { clean: bool, bytes: u64 },
+    Newer { layout: u32 },
     Foreign(String),
 }
 
@@ -71,6 +78,7 @@ pub fn prepare() -> Result<(), DiskError> {
     let size = file.seek(SeekFrom::End(0)).map_err(read)?;
     match inspect(&mut file).map_err(read)? {
         Content::Foreign(what) => return Err(DiskError::NotOurs { device, what }),
+        Content::Newer { layout } => return Err(DiskError::Newer { device, layout }),
         Content::Blank => make(&device, size)?,
         Content::Ours { clean, bytes } => {
             // A file system ends at a whole block; only a real difference is growth.
@@ -175,6 +183,12 @@ fn inspect_superblock(start: &[u8]) -> Option<Content> {
         .to_owned();
     if label == UNFINISHED {
         return Some(Content::Blank);
+    }
+    let layout = label
+        .strip_prefix(LABEL)
+        .and_then(|rest| rest.strip_prefix('.')?.parse().ok());
+    if let Some(layout) = layout {
+        return Some(Content::Newer { layout });
     }
     if label != LABEL {
         return Some(Content::Foreign(format!(
@@ -300,6 +314,14 @@ mod tests {
             ),
             // The power went while it was made.
             (superblock(UNFINISHED, 0), Content::Blank),
+            (
+                superblock("longshore-data.2", 1),
+                Content::Newer { layout: 2 },
+            ),
+            (
+                superblock("longshore-data-x", 1),
+                foreign("its file system is named \"longshore-data-x\""),
+            ),
             (
                 superblock("photos", 1),
                 foreign("its file system is named \"photos\""),
