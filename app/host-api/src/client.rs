@@ -263,7 +263,13 @@ impl Client {
             .header(http::header::CONTENT_TYPE, "application/json")
             .body(Full::new(Bytes::from(body)))
             .map_err(|e| ApiError::internal(e.to_string()))?;
-        let response = self.exchange(request).await?;
+        let safe = request.method().is_safe();
+        let mut answer = ask(self.connect().await?, request.clone()).await;
+        // A service that was killed takes connections until the system has closed all that it had.
+        if answer.is_err() && safe && self.may_spawn {
+            answer = ask(self.connect().await?, request).await;
+        }
+        let response = answer.map_err(broken)?;
         if response.status().is_success() {
             Ok(response)
         } else {
@@ -276,26 +282,35 @@ impl Client {
         B: hyper::body::Body<Data = Bytes> + Send + Unpin + 'static,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        let stream = if self.may_spawn {
+        ask(self.connect().await?, request).await.map_err(broken)
+    }
+
+    async fn connect(&self) -> Result<longshore_local_socket::Stream, ApiError> {
+        let no_service = |why| ApiError::new(ErrorCode::NoService, why);
+        if self.may_spawn {
             spawn::connect_or_spawn(&self.home)
                 .await
-                .map_err(|e| ApiError::new(ErrorCode::NoService, e.to_string()))?
+                .map_err(|e| no_service(e.to_string()))
         } else {
             longshore_local_socket::connect(&self.home.host_socket())
                 .await
-                .map_err(|e| {
-                    ApiError::new(
-                        ErrorCode::NoService,
-                        format!("the host service is not running: {e}"),
-                    )
-                })?
-        };
-        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
-            .await
-            .map_err(broken)?;
-        tokio::spawn(connection.with_upgrades());
-        sender.send_request(request).await.map_err(broken)
+                .map_err(|e| no_service(format!("the host service is not running: {e}")))
+        }
     }
+}
+
+async fn ask<B>(
+    stream: longshore_local_socket::Stream,
+    request: Request<B>,
+) -> hyper::Result<Response<Incoming>>
+where
+    B: hyper::body::Body<Data = Bytes> + Send + Unpin + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let (mut sender, connection) =
+        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+    tokio::spawn(connection.with_upgrades());
+    sender.send_request(request).await
 }
 
 fn page_path(path: &str) -> Result<String, ApiError> {
