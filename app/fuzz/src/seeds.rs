@@ -9,20 +9,23 @@ use longshore_protocol::logs::LogsReply;
 use longshore_protocol::port_news::{News, NewsLine, Publication};
 use longshore_protocol::shell;
 
-/// The target, the file's name, the input.
-pub fn all() -> Vec<(&'static str, &'static str, Vec<u8>)> {
+/// The file's name, what the guest gets by it at least (see `Target::run`), the input.
+type Seed = (&'static str, usize, Vec<u8>);
+
+/// Each with its target's name.
+pub fn all() -> Vec<(&'static str, Seed)> {
     let mut seeds = Vec::new();
-    seeds.extend(mux().map(|(name, bytes)| ("mux", name, bytes)));
-    seeds.extend(vsock().map(|(name, bytes)| ("vsock", name, bytes)));
-    seeds.extend(fuse().map(|(name, bytes)| ("fuse", name, bytes)));
-    seeds.extend(record().map(|(name, bytes)| ("record", name, bytes)));
-    seeds.extend(messages().map(|(name, bytes)| ("messages", name, bytes)));
-    seeds.extend(ports().map(|(name, bytes)| ("ports", name, bytes)));
+    seeds.extend(mux().map(|seed| ("mux", seed)));
+    seeds.extend(vsock().map(|seed| ("vsock", seed)));
+    seeds.extend(fuse().map(|seed| ("fuse", seed)));
+    seeds.extend(record().map(|seed| ("record", seed)));
+    seeds.extend(messages().map(|seed| ("messages", seed)));
+    seeds.extend(ports().map(|seed| ("ports", seed)));
     seeds
 }
 
 /// Steps of `targets/mux.rs`.
-fn mux() -> [(&'static str, Vec<u8>); 4] {
+fn mux() -> [Seed; 4] {
     const HELLO: &[u8] = &[1, 5, 0, 0, 4, 0];
     const READ_ALL: &[u8] = &[3, 0];
     let guest_opens = &[2, 1, 1, 0, 0, 0, 7, 0, 0, 0];
@@ -61,15 +64,15 @@ fn mux() -> [(&'static str, Vec<u8>); 4] {
     let flood = [HELLO, &[2, 1, 1, 40, 0, 0, 7, 0, 0, 0], &[5, 1], READ_ALL];
     let garbage = [HELLO, &[0, 5, 1, 2, 3, 4, 5], HELLO, guest_opens];
     [
-        ("guest-opens", guest.concat()),
-        ("host-opens", host.concat()),
-        ("flood", flood.concat()),
-        ("garbage", garbage.concat()),
+        ("guest-opens", 101, guest.concat()),
+        ("host-opens", 101, host.concat()),
+        ("flood", 0, flood.concat()),
+        ("garbage", 0, garbage.concat()),
     ]
 }
 
 /// Steps of `targets/vsock.rs`.
-fn vsock() -> [(&'static str, Vec<u8>); 4] {
+fn vsock() -> [Seed; 4] {
     const ROOM: &[u8] = &[1, 0, 0x10, 4];
     let request: &[u8] = &[0, 1, 0, 0, 0, 0, 0];
     let bytes: &[u8] = &[0, 5, 0, 0, 100, 0, 0];
@@ -109,15 +112,15 @@ fn vsock() -> [(&'static str, Vec<u8>); 4] {
     // The index of the transmit queue's available ring.
     let ring = [&[0][..], request, &[2, 2, 0x50, 1, 2, 3, 0], ROOM];
     [
-        ("guest-connects", guest.concat()),
-        ("host-connects", host.concat()),
-        ("flood", flood.concat()),
-        ("ring", ring.concat()),
+        ("guest-connects", 101, guest.concat()),
+        ("host-connects", 51, host.concat()),
+        ("flood", 0, flood.concat()),
+        ("ring", 0, ring.concat()),
     ]
 }
 
 /// Steps of `targets/fuse.rs`; nodes count from 1, 0 is the root.
-fn fuse() -> [(&'static str, Vec<u8>); 5] {
+fn fuse() -> [Seed; 5] {
     let lookup = |name: u8| [1, 0, 0, name, 0];
     let read: &[u8] = &[
         &lookup(0)[..],
@@ -147,14 +150,14 @@ fn fuse() -> [(&'static str, Vec<u8>); 5] {
     let make: &[u8] = &[
         &[35, 1, 0, 6, 0x42, 0, 0, 0, 0xa4, 1, 0, 0, 0, 3, 0][..],
         &[
-            4, 0, 1, 4, 7, 0, 0, 0, 0, 0, 0, 0, 5, 0xed, 9, 4, 232, 3, 4, 232, 3, 0,
+            4, 0, 1, 4, 7, 0, 0, 0, 0, 0, 0, 0, 0, 5, 0xed, 9, 4, 232, 3, 4, 232, 3, 0,
         ],
         &[43, 0, 1, 2, 0, 0, 3, 0, 0],
         &[46, 0, 1, 2, 0, 0, 0, 0],
         &[47, 0, 1, 2, 0, 0, 1, 1, 2, 0, 0, 3, 0, 0],
         &[9, 0, 0, 4, 0xed, 1, 6, 0],
         &[6, 0, 0, 7, 0, 0],
-        &[13, 0, 0, 1, 1, 7, 0],
+        &[13, 0, 0, 1, 1, 14, 0],
     ]
     .concat();
     // MKNOD of a FIFO, RENAME, RENAME2, UNLINK, RMDIR, extended attributes.
@@ -180,24 +183,24 @@ fn fuse() -> [(&'static str, Vec<u8>); 5] {
     ]
     .concat();
     [
-        ("read", [&[0], read].concat()),
-        ("folders", [&[1], folders].concat()),
-        ("make", [&[0], make].concat()),
-        ("change", [&[0], change].concat()),
-        ("split", [&[1], split].concat()),
+        ("read", 8, [&[0], read].concat()),
+        ("folders", 6, [&[1], folders].concat()),
+        ("make", 7, [&[0], make].concat()),
+        ("change", 5, [&[0], change].concat()),
+        ("split", 3, [&[1], split].concat()),
     ]
 }
 
-fn record() -> [(&'static str, Vec<u8>); 3] {
+fn record() -> [Seed; 3] {
     let with = |mode: u32, text: &str| [&mode.to_le_bytes()[..], text.as_bytes()].concat();
     [
-        ("file", with(0o100_644, "1 104755 1000 1000 0")),
-        ("folder", with(0o040_755, "1 43777 - - 0")),
-        ("device", with(0o100_600, "1 20600 0 0 259")),
+        ("file", 1, with(0o100_644, "1 104755 1000 1000 0")),
+        ("folder", 1, with(0o040_755, "1 43777 - - 0")),
+        ("device", 1, with(0o100_600, "1 20600 0 0 259")),
     ]
 }
 
-fn messages() -> [(&'static str, Vec<u8>); 9] {
+fn messages() -> [Seed; 12] {
     let line = |who: u8, value: &dyn erased::Json| [&[who], &value.json()[..], b"\n"].concat();
     let reply = |reply| ReplyLine {
         version: VERSION,
@@ -257,17 +260,21 @@ fn messages() -> [(&'static str, Vec<u8>); 9] {
         "\x05HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n",
         version.len()
     );
+    let store = "\x06HTTP/1.1 200 OK\r\n\r\n{\"Blobs\":1,\"Bytes\":2,\"Snapshots\":3,\"Images\":4,\"Containers\":5,\"Volumes\":6,\"Problems\":[]}";
     let chunks = "\x07HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\n[{}]\r\n0\r\n\r\n";
     [
-        ("status", line(0, &reply(Reply::Status(status)))),
-        ("layers", line(0, &reply(Reply::Layers(layers)))),
-        ("stats", line(0, &reply(Reply::Stats(stats)))),
-        ("hello", line(1, &reply(Reply::Hello(hello)))),
-        ("shell", shell),
-        ("dial", line(3, &DialReply::Connected)),
-        ("logs", line(4, &LogsReply::Error("why".into()))),
-        ("version", [head.as_bytes(), version].concat()),
-        ("chunks", chunks.into()),
+        ("status", 1, line(0, &reply(Reply::Status(status)))),
+        ("layers", 1, line(0, &reply(Reply::Layers(layers)))),
+        ("stats", 1, line(0, &reply(Reply::Stats(stats)))),
+        ("hello", 1, line(1, &reply(Reply::Hello(hello)))),
+        ("shell", 1, shell),
+        ("dial", 1, line(3, &DialReply::Connected)),
+        ("logs", 1, line(4, &LogsReply::Error("why".into()))),
+        ("version", 1, [head.as_bytes(), version].concat()),
+        ("chunks", 1, chunks.into()),
+        ("store", 1, store.into()),
+        ("console", 1, b"\x08[ 0.1] boots\r\n\x1b[31mred\n".into()),
+        ("greeting", 1, b"\x09OK 1024\n".into()),
     ]
 }
 
@@ -284,7 +291,7 @@ mod erased {
     }
 }
 
-fn ports() -> [(&'static str, Vec<u8>); 1] {
+fn ports() -> [Seed; 1] {
     let publication = |key: &str, proto, host_ip: &str| Publication {
         key: key.into(),
         container_id: "c".into(),
@@ -309,5 +316,5 @@ fn ports() -> [(&'static str, Vec<u8>); 1] {
         serde_json::to_writer(&mut lines, &line).expect("JSON");
         lines.push(b'\n');
     }
-    [("news", lines)]
+    [("news", 1, lines)]
 }

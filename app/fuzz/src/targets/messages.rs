@@ -12,7 +12,7 @@ use longshore_protocol::dial::DialReply;
 use longshore_protocol::logs::LogsReply;
 use longshore_protocol::{line, shell};
 use longshore_vm::console::Console;
-use tokio::io::{AsyncRead, AsyncWriteExt, DuplexStream, duplex};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::sync::watch;
 
 use crate::memory::Bound;
@@ -23,45 +23,56 @@ const BOUND: usize = 4 << 20;
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Who reads (1 byte, see the code), then what the guest says.
-pub fn run(input: &[u8]) {
+pub fn run(input: &[u8]) -> usize {
     let Some((who, said)) = input.split_first() else {
-        return;
+        return 0;
     };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .build()
         .expect("a runtime");
     let bound = Bound::new(BOUND);
-    runtime.block_on(hear(who % 10, said));
+    let understood = runtime.block_on(hear(who % 10, said));
     bound.check();
+    usize::from(understood)
 }
 
-async fn hear(who: u8, said: &[u8]) {
+async fn hear(who: u8, said: &[u8]) -> bool {
+    let once = |stream| Once(Mutex::new(Some(Box::new(stream))));
     match who {
-        0 => drop(guest::exchange(says(said).await, Request::Status).await),
-        1 => drop(longshore_vm::guest::hello(&Once::new(says(said).await)).await),
+        0 => guest::exchange(says(said), Request::Status).await.is_ok(),
+        1 => longshore_vm::guest::hello(&once(says(said))).await.is_ok(),
         2 => frames(said).await,
-        3 => drop(line::read_json::<DialReply, _>(&mut &said[..]).await),
-        4 => drop(line::read_json::<LogsReply, _>(&mut &said[..]).await),
-        5 => drop(engine::version(says(said).await, PATIENCE).await),
-        6 => drop(engine::store(says(said).await, PATIENCE).await),
-        7 => drop(engine::value(says(said).await, "/info", PATIENCE).await),
+        3 => line::read_json::<DialReply, _>(&mut &said[..])
+            .await
+            .is_ok(),
+        4 => line::read_json::<LogsReply, _>(&mut &said[..])
+            .await
+            .is_ok(),
+        5 => engine::version(says(said), PATIENCE).await.is_ok(),
+        6 => engine::store(says(said), PATIENCE).await.is_ok(),
+        7 => engine::value(says(said), "/info", PATIENCE).await.is_ok(),
         8 => console(said).await,
-        _ => drop(hybrid::greet(&mut says(said).await, 1024).await),
+        _ => hybrid::greet(&mut says(said), 1024).await.is_ok(),
     }
 }
 
-/// A stream on which the guest has said all this, and hung up.
-async fn says(said: &[u8]) -> DuplexStream {
+/// A stream on which the guest says all this once it is asked, and hangs up.
+fn says(said: &[u8]) -> DuplexStream {
     let (host, mut guest) = duplex(64 * 1024);
-    guest.write_all(said).await.expect("there is room");
-    // What the host says goes nowhere, but is no error: it may have been sent before the guest hung up.
-    guest.shutdown().await.expect("the end");
-    tokio::spawn(async move { tokio::io::copy(&mut guest, &mut tokio::io::sink()).await });
+    let said = said.to_vec();
+    tokio::spawn(async move {
+        // An answer before the question is an error to HTTP.
+        guest.read(&mut [0; 4096]).await?;
+        guest.write_all(&said).await?;
+        guest.shutdown().await?;
+        tokio::io::copy(&mut guest, &mut tokio::io::sink()).await
+    });
     host
 }
 
-async fn frames(mut said: &[u8]) {
+async fn frames(mut said: &[u8]) -> bool {
+    let mut any = false;
     while let Ok(Some(frame)) = shell::Frame::read(&mut said).await {
         let mut bytes = Vec::new();
         frame.write(&mut bytes).await.expect("memory");
@@ -70,10 +81,12 @@ async fn frames(mut said: &[u8]) {
             let again = shell::Frame::read(&mut &bytes[..]).await;
             assert_eq!(again.expect("a frame"), Some(frame));
         }
+        any = true;
     }
+    any
 }
 
-async fn console(said: &[u8]) {
+async fn console(said: &[u8]) -> bool {
     let folder = tempfile::tempdir().expect("a folder");
     let console = Console::open(&folder.path().join("console.log")).expect("a log");
     let (life, _) = watch::channel(false);
@@ -82,16 +95,11 @@ async fn console(said: &[u8]) {
     assert!(lines.len() <= 41, "{} lines", lines.len());
     let clean = |line: &String| !line.chars().any(|c| c.is_ascii_control() && c != '\t');
     assert!(lines.iter().all(clean), "{lines:?}");
+    !lines.is_empty()
 }
 
 /// A channel that leads to one stream.
 struct Once(Mutex<Option<BoxStream>>);
-
-impl Once {
-    fn new(stream: impl AsyncRead + tokio::io::AsyncWrite + Send + Unpin + 'static) -> Self {
-        Self(Mutex::new(Some(Box::new(stream))))
-    }
-}
 
 #[async_trait]
 impl Channel for Once {

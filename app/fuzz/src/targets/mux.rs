@@ -99,14 +99,15 @@ pub fn frame(kind: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
 /// | 5 | the host takes (or, odd, refuses) a stream that the guest wants |
 /// | 6, 7, 8 | stream, how much: the host reads, writes, closes its direction |
 /// | 9 | stream: the host drops it |
-pub fn run(input: &[u8]) {
+pub fn run(input: &[u8]) -> usize {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .build()
         .expect("a runtime");
-    runtime.block_on(play(Input(input)));
+    runtime.block_on(play(Input(input)))
 }
 
-async fn play(mut input: Input<'_>) {
+async fn play(mut input: Input<'_>) -> usize {
+    let mut got = 0;
     let bound = Bound::new(BOUND);
     let (host, mut wire) = duplex(CARRIER);
     let mux = Mux::new(host, Role::Host, LIMITS);
@@ -157,7 +158,10 @@ async fn play(mut input: Input<'_>) {
             5 => {
                 if let Some(Some(incoming)) = now(mux.accept()) {
                     match input.byte() % 2 {
-                        0 => streams.push(incoming.accept()),
+                        0 => {
+                            streams.push(incoming.accept());
+                            got += 1;
+                        }
                         _ => incoming.refuse(Refusal::NotAllowed),
                     }
                 }
@@ -165,7 +169,7 @@ async fn play(mut input: Input<'_>) {
             what @ 6..=8 => {
                 let stream = input.index(streams.len());
                 if let Some(stream) = stream {
-                    use_stream(&mut streams[stream], what - 6, input.byte()).await;
+                    got += use_stream(&mut streams[stream], what - 6, input.byte());
                 }
             }
             _ => {
@@ -176,6 +180,7 @@ async fn play(mut input: Input<'_>) {
         }
         settle().await;
         while let Some(Ok(opened)) = opening.try_join_next() {
+            got += usize::from(opened.is_ok());
             streams.extend(opened);
         }
         bound.check();
@@ -194,6 +199,7 @@ async fn play(mut input: Input<'_>) {
     while let Some(opened) = now(opening.join_next()).expect("nothing waits to be opened") {
         drop(opened);
     }
+    got
 }
 
 async fn send(wire: &mut DuplexStream, bytes: &[u8]) {

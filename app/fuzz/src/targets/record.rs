@@ -3,13 +3,13 @@
 use longshore_file_share::ownership::record::{LONGEST, Record};
 
 /// The mode on disk (4 bytes), then the record.
-pub fn run(input: &[u8]) {
+pub fn run(input: &[u8]) -> usize {
     let Some((mode, value)) = input.split_first_chunk() else {
-        return;
+        return 0;
     };
     let mode = u32::from_le_bytes(*mode);
     let Some(record) = Record::parse(value, mode) else {
-        return;
+        return 0;
     };
     assert_eq!(record.to_string().as_bytes(), value, "two ways to write it");
     assert!(value.len() <= LONGEST, "longer than is ever read");
@@ -20,4 +20,5 @@ pub fn run(input: &[u8]) {
     assert_eq!(on_disk & 0o600, 0o600);
     assert_eq!(on_disk & !0o777, 0);
     record.is_needed(mode);
+    1
 }

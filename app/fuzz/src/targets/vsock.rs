@@ -71,14 +71,15 @@ impl Packet {
 /// | 5, 6, 7 | stream, how much: the host reads, writes, closes its direction |
 /// | 8 | stream: the host drops it |
 /// | 9 | the host stops listening, or begins to |
-pub fn run(input: &[u8]) {
+pub fn run(input: &[u8]) -> usize {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .build()
         .expect("a runtime");
-    runtime.block_on(play(Input(input)));
+    runtime.block_on(play(Input(input)))
 }
 
-async fn play(mut input: Input<'_>) {
+async fn play(mut input: Input<'_>) -> usize {
+    let mut got = 0;
     let first = input.byte();
     let event_idx = first & 1 != 0;
     let mut guest = Guest::<()>::new(event_idx, first & 2 != 0);
@@ -118,10 +119,14 @@ async fn play(mut input: Input<'_>) {
                     settle().await;
                 }
             }
-            4 => streams.extend(listener.as_mut().and_then(|l| now(l.accept())).flatten()),
+            4 => {
+                let taken = listener.as_mut().and_then(|l| now(l.accept())).flatten();
+                got += usize::from(taken.is_some());
+                streams.extend(taken);
+            }
             what @ 5..=7 => {
                 if let Some(stream) = input.index(streams.len()) {
-                    use_stream(&mut streams[stream], what - 5, input.byte()).await;
+                    got += use_stream(&mut streams[stream], what - 5, input.byte());
                 }
             }
             8 => {
@@ -140,6 +145,7 @@ async fn play(mut input: Input<'_>) {
         handled.expect("the device's thread goes on");
         settle().await;
         while let Some(Ok(connected)) = connecting.try_join_next() {
+            got += usize::from(connected.is_some());
             streams.extend(connected);
         }
         bound.check();
@@ -156,6 +162,7 @@ async fn play(mut input: Input<'_>) {
     while let Some(connected) = now(connecting.join_next()).expect("nothing waits to be opened") {
         drop(connected);
     }
+    got
 }
 
 fn packets(guest: &mut Guest<()>, input: &mut Input<'_>) {
