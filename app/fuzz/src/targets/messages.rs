@@ -63,7 +63,7 @@ fn says(said: &[u8]) -> DuplexStream {
     let said = said.to_vec();
     tokio::spawn(async move {
         // An answer before the question is an error to HTTP.
-        guest.read(&mut [0; 4096]).await?;
+        let _asked = guest.read(&mut [0; 4096]).await?;
         guest.write_all(&said).await?;
         guest.shutdown().await?;
         tokio::io::copy(&mut guest, &mut tokio::io::sink()).await
