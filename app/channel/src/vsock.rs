@@ -15,10 +15,12 @@ use std::{future::poll_fn, path::Path, sync::Arc};
 
 use async_trait::async_trait;
 use tokio::task::JoinHandle;
+use vhost_user_backend::{VhostUserBackend, VringMutex};
 
+pub use self::connections::Limits;
 use self::{
-    connections::{Connections, Limits, OpenError},
-    device::Device,
+    connections::{Connections, OpenError},
+    device::{Backend, Device},
 };
 use crate::{BoxStream, Channel, ChannelError, Listener, listeners::Listeners};
 
@@ -30,7 +32,7 @@ pub struct VsockChannel {
     connections: Arc<Connections>,
     listeners: Listeners,
     accepting: JoinHandle<()>,
-    _device: Device,
+    _device: Option<Device>,
 }
 
 impl VsockChannel {
@@ -38,14 +40,33 @@ impl VsockChannel {
     pub fn new(socket: &Path) -> Result<Self, ChannelError> {
         let connections = Arc::new(Connections::new(GUEST_CID, Limits::default()));
         let device = Device::start(socket, connections.clone()).map_err(ChannelError::SetUp)?;
+        Ok(Self::over(connections, Some(device)))
+    }
+
+    /// The channel and its device, whose queues and events are the caller's: for whoever plays the guest. Nothing tells the
+    /// caller of work; needs a tokio runtime.
+    pub fn unattached(
+        limits: Limits,
+    ) -> (Self, impl VhostUserBackend<Bitmap = (), Vring = VringMutex>) {
+        let connections = Arc::new(Connections::new(GUEST_CID, limits));
+        let device = Backend::new(connections.clone());
+        (Self::over(connections, None), device)
+    }
+
+    fn over(connections: Arc<Connections>, device: Option<Device>) -> Self {
         let listeners = Listeners::default();
         let accepting = tokio::spawn(accept(connections.clone(), listeners.clone()));
-        Ok(Self {
+        Self {
             connections,
             listeners,
             accepting,
             _device: device,
-        })
+        }
+    }
+
+    /// Ends every stream, as when the guest is gone.
+    pub fn close(&self) {
+        self.connections.close();
     }
 }
 
@@ -63,7 +84,7 @@ async fn accept(connections: Arc<Connections>, listeners: Listeners) {
 impl Drop for VsockChannel {
     fn drop(&mut self) {
         self.accepting.abort();
-        self.connections.close();
+        self.close();
     }
 }
 

@@ -230,11 +230,18 @@ where
         if !self.event_idx() {
             return self.answer_waiting(queue).map(|_| ());
         }
+        let mut more = false;
         loop {
             queue.disable_notification().map_err(io::Error::other)?;
-            self.answer_waiting(queue)?;
+            let answered = self.answer_waiting(queue)?;
+            // There was said to be more: a ring that cannot be read would say so for ever.
+            if more && !answered {
+                tracing::warn!("a queue of the guest cannot be read");
+                return Ok(());
+            }
             // What came between the last look and this switch would not be told.
-            if !queue.enable_notification().map_err(io::Error::other)? {
+            more = queue.enable_notification().map_err(io::Error::other)?;
+            if !more {
                 return Ok(());
             }
         }

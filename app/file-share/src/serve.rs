@@ -4,7 +4,7 @@ use std::io;
 use std::os::fd::{FromRawFd, OwnedFd};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -83,25 +83,18 @@ pub fn run(options: Options) -> Result<(), ServeError> {
         lifeline::hold(parent);
     }
     let config = Config {
-        entry_timeout: VALID,
-        attr_timeout: VALID,
-        cache_policy: CachePolicy::Auto,
         root_dir: jail.get_root_dir(),
         mountinfo_prefix,
         proc_sfd_rawfd: jail.get_proc_self_fd(),
         proc_mountinfo_rawfd: jail.get_mountinfo_fd(),
-        announce_submounts: true,
         // Opening by handle is root's; others hold a descriptor for each file that the guest knows.
         inode_file_handles: if root {
             InodeFileHandlesMode::Prefer
         } else {
             InodeFileHandlesMode::Never
         },
-        readdirplus: true,
-        // For our own record of owners; the guest has none of it.
-        xattr: true,
         guest_fd_limit: descriptors.saturating_sub(OWN_DESCRIPTORS).max(64),
-        ..Config::default()
+        ..config()
     };
     enable_seccomp(SeccompAction::Kill, false).map_err(ServeError::Filter)?;
     if nix::unistd::geteuid().is_root() {
@@ -130,6 +123,33 @@ pub fn run(options: Options) -> Result<(), ServeError> {
             again,
         )
     }
+}
+
+/// What does not hang on the sandbox.
+fn config() -> Config {
+    Config {
+        entry_timeout: VALID,
+        attr_timeout: VALID,
+        cache_policy: CachePolicy::Auto,
+        announce_submounts: true,
+        readdirplus: true,
+        // For our own record of owners; the guest has none of it.
+        xattr: true,
+        ..Config::default()
+    }
+}
+
+/// The device of a share without sandbox and QEMU: for whoever plays the guest.
+pub fn unconfined(
+    shared_dir: &Path,
+    masked: &[PathBuf],
+) -> io::Result<Device<Ownership<PassthroughFs>>> {
+    let files = PassthroughFs::new(Config {
+        root_dir: shared_dir.display().to_string(),
+        ..config()
+    })?;
+    let masks = Masks::new(masked, shared_dir);
+    Ok(Device::new(Ownership::new(files, masks)))
 }
 
 /// As many open files as this process may have; the guest gets what we do not need ourselves.

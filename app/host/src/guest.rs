@@ -3,11 +3,10 @@
 use std::path::Path;
 use std::time::Duration;
 
-use longshore_local_socket::Stream;
 use longshore_protocol::control::{Outcome, Reply, ReplyLine, Request, RequestLine};
 use longshore_protocol::line::{self, LineError};
 use longshore_protocol::{VERSION, ports};
-use tokio::io::BufReader;
+use tokio::io::{AsyncRead, AsyncWrite, BufReader};
 
 use crate::channel::{self, DialError};
 
@@ -37,14 +36,19 @@ pub async fn ask(
 ) -> Result<Reply, GuestError> {
     let exchange = async {
         let stream = channel::dial(channel, ports::CONTROL).await?;
-        exchange(BufReader::new(stream), request).await
+        exchange(stream, request).await
     };
     tokio::time::timeout(patience, exchange)
         .await
         .map_err(|_| GuestError::Silent(patience))?
 }
 
-async fn exchange(mut stream: BufReader<Stream>, request: Request) -> Result<Reply, GuestError> {
+/// One request to whatever the agent's port leads to; waits as long as other answers come.
+pub async fn exchange<S>(stream: S, request: Request) -> Result<Reply, GuestError>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let mut stream = BufReader::new(stream);
     let id = 1;
     line::write_json(
         &mut stream,

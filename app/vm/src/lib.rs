@@ -1,7 +1,8 @@
 //! The VM process: finds and starts QEMU, speaks QMP, chooses the accelerator, owns the channel and the file servers.
 //!
 //! It knows nothing of containers, of the user's settings and of who asks. Its users need [`config`], [`control`] and
-//! [`client`]; the rest is what the process `longshore-vm` is made of, in the order of a start.
+//! [`client`]; the rest is what the process `longshore-vm` is made of, in the order of a start. What hears the guest, [`console`] and
+//! [`guest`], is open to whoever plays one.
 
 pub mod client;
 pub mod config;
@@ -15,9 +16,9 @@ mod machine;
 mod accelerator;
 mod arguments;
 mod boot;
-mod console;
+pub mod console;
 mod disk;
-mod guest;
+pub mod guest;
 mod image;
 mod initramfs;
 mod process;

@@ -83,6 +83,17 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "longshore-vm",
         ],
     ),
+    // It plays the guest on all that hears one.
+    (
+        "longshore-fuzz",
+        &[
+            "longshore-channel",
+            "longshore-file-share",
+            "longshore-host",
+            "longshore-protocol",
+            "longshore-vm",
+        ],
+    ),
     ("longshore", &["longshore-host-api", "longshore-protocol"]),
     (
         "longshore-desktop",

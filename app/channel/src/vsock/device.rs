@@ -55,10 +55,8 @@ impl Device {
         let memory = GuestMemoryAtomic::new(GuestMemoryMmap::new());
         let work = EventFd::new(libc::EFD_NONBLOCK | libc::EFD_CLOEXEC)?;
         let backend = Arc::new(Backend {
-            connections: connections.clone(),
-            memory: Mutex::new(memory.clone()),
-            work: work.try_clone()?,
-            event_idx: Mutex::new(false),
+            work: Some(work.try_clone()?),
+            ..Backend::new(connections.clone())
         });
         let mut daemon =
             VhostUserDaemon::new("vsock".into(), backend, memory).map_err(|error| other(&error))?;
@@ -100,10 +98,11 @@ impl Drop for Device {
 type Memory = GuestMemoryAtomic<GuestMemoryMmap>;
 type Guard = GuestMemoryLoadGuard<GuestMemoryMmap>;
 
-struct Backend {
+pub struct Backend {
     connections: Arc<Connections>,
     memory: Mutex<Memory>,
-    work: EventFd,
+    /// Where the connections tell of work; none for a caller that looks itself.
+    work: Option<EventFd>,
     event_idx: Mutex<bool>,
 }
 
@@ -160,7 +159,7 @@ impl VhostUserBackend for Backend {
     ) -> io::Result<()> {
         if event == WORK {
             // Empty when another event took the work along.
-            let _ = self.work.read();
+            let _ = self.work.as_ref().map(EventFd::read);
         }
         // From here on, new work is told by a new event.
         self.connections.has_work();
@@ -189,6 +188,15 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 }
 
 impl Backend {
+    pub fn new(connections: Arc<Connections>) -> Self {
+        Self {
+            connections,
+            memory: Mutex::new(GuestMemoryAtomic::new(GuestMemoryMmap::new())),
+            work: None,
+            event_idx: Mutex::new(false),
+        }
+    }
+
     /// Guest → host.
     fn transmit(&self, vring: &VringMutex, memory: &Guard) {
         let mut payload = Vec::new();
@@ -275,7 +283,7 @@ impl Backend {
         if !vring.is_enabled() || !vring.get_queue().ready() {
             return;
         }
-        let mut used = false;
+        let (mut used, mut looked_again) = (false, false);
         for turn in 0.. {
             if turn % TURN == 0 && std::mem::take(&mut used) {
                 signal(&mut vring);
@@ -292,10 +300,13 @@ impl Backend {
                         tracing::debug!(%error, "a used chain could not be given back");
                         break;
                     }
-                    used = true;
+                    (used, looked_again) = (true, false);
                 }
-                // With notifications on again, what came meanwhile is looked for once more.
-                None if empty && vring.enable_notification().unwrap_or(false) => {}
+                // With notifications on again, what came meanwhile is looked for once more. A ring that then has nothing after all
+                // cannot be read, and never will.
+                None if empty && !looked_again && vring.enable_notification().unwrap_or(false) => {
+                    looked_again = true;
+                }
                 None => break,
             }
         }

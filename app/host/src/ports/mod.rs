@@ -7,4 +7,5 @@ mod policy;
 mod udp;
 
 pub use listeners::Ports;
-pub use news::follow;
+pub use news::{NewsError, converse, follow};
+pub use policy::address;

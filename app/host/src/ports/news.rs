@@ -8,7 +8,7 @@ use std::time::Duration;
 use longshore_protocol::line::{self, LineError};
 use longshore_protocol::port_news::{News, NewsLine, NewsReply};
 use longshore_protocol::{VERSION, ports};
-use tokio::io::BufReader;
+use tokio::io::{AsyncRead, AsyncWrite, BufReader};
 use tokio::sync::watch;
 
 use super::Ports;
@@ -19,7 +19,7 @@ use crate::channel::{self, DialError};
 const PAUSE: Duration = Duration::from_millis(500);
 
 #[derive(Debug, thiserror::Error)]
-enum NewsError {
+pub enum NewsError {
     #[error(transparent)]
     Dial(#[from] DialError),
     #[error("the guest's news are not understood: {0}")]
@@ -33,9 +33,13 @@ enum NewsError {
 /// Talks to the agent, and to the next one when it dies; never ends by itself.
 ///
 /// The agent opens each conversation with its whole set, so that nothing is lost on either side.
-pub async fn follow(channel: &Path, ports: Arc<Ports>, default: watch::Receiver<IpAddr>) {
+pub async fn follow(channel: &Path, open: Arc<Ports>, default: watch::Receiver<IpAddr>) {
     loop {
-        match converse(channel, &ports, &default).await {
+        let conversed = async {
+            let stream = channel::dial(channel, ports::PORT_NEWS).await?;
+            converse(stream, &open, &default).await
+        };
+        match conversed.await {
             Ok(()) => tracing::info!("the agent closed the news of ports; asking again"),
             Err(error) => tracing::warn!(%error, "the news of ports broke off; asking again"),
         }
@@ -43,12 +47,16 @@ pub async fn follow(channel: &Path, ports: Arc<Ports>, default: watch::Receiver<
     }
 }
 
-async fn converse(
-    channel: &Path,
+/// Does what one agent asks for, until it hangs up.
+pub async fn converse<S>(
+    stream: S,
     ports: &Ports,
     default: &watch::Receiver<IpAddr>,
-) -> Result<(), NewsError> {
-    let mut stream = BufReader::new(channel::dial(channel, ports::PORT_NEWS).await?);
+) -> Result<(), NewsError>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let mut stream = BufReader::new(stream);
     while let Some(line) = line::read_json::<NewsLine, _>(&mut stream).await? {
         if line.version != VERSION {
             return Err(NewsError::Version(line.version));
