@@ -95,6 +95,34 @@ debian_mirror() {
     fail "no Debian mirror found in this machine's apt configuration"
 }
 
+# need_rust_src: the standard library's source, for building it for other systems; from whichever Debian suite has this compiler's version.
+need_rust_src() {
+  local sysroot version suite root=$TARGET_DIR/tools/rust-src
+  sysroot=$(rustc --print sysroot)
+  version=$(rustc --version | cut -d' ' -f2)
+  [ ! -e "$sysroot/lib/rustlib/src/rust/library/std/Cargo.toml" ] || return 0
+  say "fetching the standard library's source ($version)"
+  rm -rf "$root"; mkdir -p "$root/lists/partial" "$root/cache/archives/partial"
+  root=$(cd "$root" && pwd)
+  for suite in trixie-backports sid trixie; do
+    echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $(debian_mirror) $suite main" > "$root/sources.list"
+    local apt=(-o "Dir::State::Lists=$root/lists" -o "Dir::Etc::SourceList=$root/sources.list" -o Dir::Etc::SourceParts=/dev/null
+      -o "Dir::Cache=$root/cache" -o Acquire::Check-Valid-Until=false -o APT::Sandbox::User=)
+    apt-get "${apt[@]}" update -qq >/dev/null 2>&1 || continue
+    local candidate
+    candidate=$(apt-cache "${apt[@]}" madison rust-src | awk -F'|' '{gsub(/ /, "", $2); print $2}' | grep -m1 "^$version" || true)
+    [ -n "$candidate" ] || continue
+    (cd "$root" && apt-get "${apt[@]}" download -qq "rust-src=$candidate" && dpkg-deb -x rust-src_*.deb unpacked)
+    mkdir -p "$sysroot/lib/rustlib/src"
+    rm -rf "$sysroot/lib/rustlib/src/rust.new" && mkdir "$sysroot/lib/rustlib/src/rust.new"
+    cp -rL "$root"/unpacked/usr/src/rustc-*/library "$sysroot/lib/rustlib/src/rust.new/"
+    mv "$sysroot/lib/rustlib/src/rust.new" "$sysroot/lib/rustlib/src/rust"
+    rm -rf "$root"
+    return
+  done
+  fail "no Debian suite has rust-src $version"
+}
+
 # debian_root SUITE OUT.tar PACKAGE...: the packages and what they depend on, unpacked but not configured.
 debian_root() {
   local suite=$1 out=$2; shift 2

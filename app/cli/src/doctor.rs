@@ -56,11 +56,17 @@ fn docker_command() -> Check {
     });
     match found {
         Some(path) => Check::ok("docker", path.display().to_string()),
-        None => Check::warn(
-            "docker",
-            "no docker command on PATH",
-            "install Docker's CLI: sudo apt install docker-cli",
-        ),
+        None => Check::warn("docker", "no docker command on PATH", install_docker()),
+    }
+}
+
+fn install_docker() -> &'static str {
+    if cfg!(target_os = "macos") {
+        "install Docker's CLI: brew install docker"
+    } else if cfg!(windows) {
+        "install Docker's CLI: docker.exe from Docker's website, on PATH"
+    } else {
+        "install Docker's CLI: sudo apt install docker-cli"
     }
 }
 

@@ -1,12 +1,12 @@
 //! The engine as the tray shows it: its state as it changes, and what a click asks of it.
 
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::{Stream, StreamExt};
 use longshore_host_api::types::{EngineState, Progress, StartRequest, State};
 use longshore_host_api::{ApiError, Client};
 use tauri::{AppHandle, Manager};
+use tokio::sync::watch;
 
 use crate::{news, tray};
 
@@ -20,19 +20,21 @@ const PAUSES: [Duration; 4] = [
 
 /// What the engine was last seen to do; nothing while the service does not answer.
 #[derive(Default)]
-pub struct Engine(Mutex<Option<State>>);
+pub struct Engine(watch::Sender<Option<State>>);
 
 impl Engine {
     pub fn state(&self) -> Option<State> {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        *self.0.borrow()
+    }
+
+    /// The states to come, and the one that is.
+    pub fn subscribe(&self) -> watch::Receiver<Option<State>> {
+        self.0.subscribe()
     }
 
     /// Gives what was there before.
     fn note(&self, state: Option<State>) -> Option<State> {
-        std::mem::replace(
-            &mut *self.0.lock().unwrap_or_else(PoisonError::into_inner),
-            state,
-        )
+        self.0.send_replace(state)
     }
 }
 

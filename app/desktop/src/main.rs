@@ -4,6 +4,7 @@
 #![cfg_attr(windows, windows_subsystem = "windows")]
 
 mod backend;
+mod containers;
 mod downloads;
 mod engine;
 mod instance;
@@ -11,6 +12,7 @@ mod news;
 mod pages;
 mod streams;
 mod tray;
+mod tray_menu;
 mod uploads;
 mod window;
 
@@ -91,6 +93,7 @@ fn run(options: Options) -> anyhow::Result<()> {
             window::create(app, !options.hidden).context("making the window")?;
             instance::listen(app, listener);
             engine::follow(app);
+            containers::follow(app);
             if options.hidden {
                 engine::act(app, engine::Action::Start);
             }

@@ -23,6 +23,8 @@ pub const PLACE: StateFlags = StateFlags::SIZE
     .union(StateFlags::FULLSCREEN);
 /// Tells the page to ask what becomes of the engine.
 const QUIT_ASKED: &str = "quit-asked";
+/// Tells the page to show the container of this id.
+const CONTAINER_ASKED: &str = "container-asked";
 
 /// The locale C.UTF-8 makes WebKitGTK tell a language that no formatter of its own takes.
 const LANGUAGE: &str =
@@ -79,6 +81,14 @@ pub fn show(app: &AppHandle) {
         let _ = window.show();
         let _ = window.unminimize();
         let _ = window.set_focus();
+    }
+}
+
+/// Shows the window, and in it a container.
+pub fn show_container(app: &AppHandle, id: &str) {
+    show(app);
+    if let Err(error) = app.emit_to(MAIN, CONTAINER_ASKED, id) {
+        eprintln!("longshore-desktop: cannot show a container: {error}");
     }
 }
 

@@ -12,6 +12,13 @@ export const shell = {
     return () => void listening.then((end) => end());
   },
 
+  /** The user wants to see a container: `show` it. */
+  onContainer(show: (id: string) => void): () => void {
+    if (!isTauri()) return () => {};
+    const listening = listen<string>('container-asked', ({ payload }) => show(payload));
+    return () => void listening.then((end) => end());
+  },
+
   /** Quits; `stop` takes the engine along. Throws a Failure. */
   async quit(stop: boolean) {
     try {
