@@ -2,13 +2,10 @@
 
 mod common;
 
-use common::{Instance, expect_success, finish, text};
+use common::{Instance, USER, expect_success, finish, text};
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::Path;
 use std::process::Command;
-
-/// Nobody: any user but root.
-const USER: u32 = 65534;
 
 /// An instance of a user without rights, whose home has secrets in it and who has no right to anything else.
 struct Person {

@@ -2,14 +2,11 @@
 
 mod common;
 
-use common::{Instance, eventually, expect_success, finish_within, text};
+use common::{Instance, USER, eventually, expect_success, finish_within, text, users_folder};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
-
-/// Nobody: any user but root.
-const USER: u32 = 65534;
 
 /// An instance of a user without rights, with an empty folder of theirs that is shared.
 struct Person {
@@ -21,17 +18,8 @@ struct Person {
 
 impl Person {
     fn with(images: &[&str]) -> Self {
-        let folder = |prefix| {
-            let folder = tempfile::Builder::new().prefix(prefix).tempdir();
-            let folder = folder.expect("a folder");
-            chown(folder.path(), Some(USER), Some(USER)).expect("chown");
-            folder
-        };
-        let (home, shared) = (folder("home-"), folder("shared-"));
-        let mut vm = Instance::new();
-        vm.home = tempfile::tempdir_in(home.path()).expect("a folder");
-        chown(vm.home.path(), Some(USER), Some(USER)).expect("chown");
-        vm.run_as = Some((USER, home.path().to_owned()));
+        let (home, shared) = (users_folder("home-"), users_folder("shared-"));
+        let vm = Instance::of_user(home.path());
         vm.start(&["--share", shared.path().to_str().expect("utf-8")]);
         for image in images {
             vm.load(image);

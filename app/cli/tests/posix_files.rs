@@ -3,14 +3,11 @@
 
 mod common;
 
-use common::{Instance, expect_success, finish_within, target_folder, text};
+use common::{Instance, USER, expect_success, finish_within, target_folder, text, users_folder};
 use std::collections::BTreeMap;
 use std::os::unix::fs::chown;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
-
-/// Nobody: any user but root.
-const USER: u32 = 65534;
 
 /// Fewer would not be the suite.
 const LEAST_CASES: usize = 600;
@@ -84,17 +81,8 @@ fn cases(said: &str) -> BTreeMap<String, String> {
 
 #[test]
 fn a_shared_folder_does_what_a_local_ext4_does_but_for_what_is_known() {
-    let folder = |prefix| {
-        let folder = tempfile::Builder::new().prefix(prefix).tempdir();
-        let folder = folder.expect("a folder");
-        chown(folder.path(), Some(USER), Some(USER)).expect("chown");
-        folder
-    };
-    let (home, shared) = (folder("home-"), folder("shared-"));
-    let mut vm = Instance::new();
-    vm.home = tempfile::tempdir_in(home.path()).expect("a folder");
-    chown(vm.home.path(), Some(USER), Some(USER)).expect("chown");
-    vm.run_as = Some((USER, home.path().to_owned()));
+    let (home, shared) = (users_folder("home-"), users_folder("shared-"));
+    let vm = Instance::of_user(home.path());
     for name in ["data", "program"] {
         let path = shared.path().join(name);
         std::fs::create_dir(&path).expect("a folder");

@@ -17,6 +17,17 @@ use std::time::{Duration, Instant};
 /// The longest that a step may take before the test fails; emulation on a loaded machine is slow.
 pub const PATIENCE: Duration = Duration::from_secs(120);
 
+/// Nobody: any user but root.
+pub const USER: u32 = 65534;
+
+/// An empty folder of [`USER`].
+pub fn users_folder(prefix: &str) -> tempfile::TempDir {
+    let folder = tempfile::Builder::new().prefix(prefix).tempdir();
+    let folder = folder.expect("a folder");
+    std::os::unix::fs::chown(folder.path(), Some(USER), Some(USER)).expect("chown");
+    folder
+}
+
 /// A LONGSHORE_HOME of its own, stopped and removed at the end.
 pub struct Instance {
     pub home: tempfile::TempDir,
@@ -88,6 +99,16 @@ impl Instance {
             environment: Vec::new(),
             run_as: None,
         }
+    }
+
+    /// One of [`USER`], whose home this folder is.
+    pub fn of_user(home: &Path) -> Self {
+        let mut instance = Self::new();
+        instance.home = tempfile::tempdir_in(home).expect("a folder");
+        let own = instance.home.path();
+        std::os::unix::fs::chown(own, Some(USER), Some(USER)).expect("chown");
+        instance.run_as = Some((USER, home.to_owned()));
+        instance
     }
 
     /// One that runs, in a guest of so much memory, with busybox.

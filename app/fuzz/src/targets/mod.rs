@@ -14,6 +14,14 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 /// Turns that the tasks of a target get between two steps; more than any of them needs.
 const TURNS: usize = 12;
 
+/// Plays what an input says, on this thread alone, so that the same input always does the same.
+fn on_one_thread<T>(play: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .expect("a runtime");
+    runtime.block_on(play)
+}
+
 async fn settle() {
     for _ in 0..TURNS {
         tokio::task::yield_now().await;

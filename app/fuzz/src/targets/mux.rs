@@ -4,7 +4,7 @@ use longshore_protocol::mux::{Limits, Mux, MuxStream, OpenError, Refusal, Role};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::task::JoinSet;
 
-use super::{drain, now, settle, use_stream};
+use super::{drain, now, on_one_thread, settle, use_stream};
 use crate::input::Input;
 use crate::memory::Bound;
 
@@ -100,10 +100,7 @@ pub fn frame(kind: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
 /// | 6, 7, 8 | stream, how much: the host reads, writes, closes its direction |
 /// | 9 | stream: the host drops it |
 pub fn run(input: &[u8]) -> usize {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .build()
-        .expect("a runtime");
-    runtime.block_on(play(Input(input)))
+    on_one_thread(play(Input(input)))
 }
 
 async fn play(mut input: Input<'_>) -> usize {

@@ -8,7 +8,7 @@ use tokio::task::JoinSet;
 use vhost_user_backend::VhostUserBackend;
 use vmm_sys_util::epoll::EventSet;
 
-use super::{drain, now, settle, use_stream};
+use super::{drain, now, on_one_thread, settle, use_stream};
 use crate::input::Input;
 use crate::memory::Bound;
 use crate::queue::{BUFFERS, Guest, SIZE, WRITE};
@@ -72,10 +72,7 @@ impl Packet {
 /// | 8 | stream: the host drops it |
 /// | 9 | the host stops listening, or begins to |
 pub fn run(input: &[u8]) -> usize {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .build()
-        .expect("a runtime");
-    runtime.block_on(play(Input(input)))
+    on_one_thread(play(Input(input)))
 }
 
 async fn play(mut input: Input<'_>) -> usize {
