@@ -1,6 +1,7 @@
 //! Tasks: what runs. A shim per task, started, asked, watched, and found again after a restart.
 
 pub mod bundle;
+mod calls;
 mod launch;
 pub mod service;
 mod shim;

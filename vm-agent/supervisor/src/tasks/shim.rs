@@ -8,10 +8,9 @@ use tokio::io::AsyncReadExt;
 use tokio::net::UnixStream;
 use tokio::sync::watch;
 use tonic::Code;
-use ttrpc::r#async::Client;
-use ttrpc::r#async::transport::Socket;
 
 use super::bundle::{Bootstrap, Bundle};
+use super::calls::Calls;
 use crate::error::{Error, IoStep, Result};
 
 /// How a task ended.
@@ -33,7 +32,7 @@ pub enum Life {
 
 pub struct Shim {
     pub bundle: Bundle,
-    client: Client,
+    calls: Calls,
     service: &'static str,
     pub life: watch::Sender<Life>,
     /// Held open for the shim's messages: without a reader, writing them would fail.
@@ -60,12 +59,11 @@ impl Shim {
         };
         let (calls, watched) = (dial().await?, dial().await?);
         let log = super::shim_log::follow(&bundle);
-        let client = Client::new(Socket::from(calls));
         let life = watch::Sender::new(Life::Alive);
         Ok((
             Self {
                 bundle,
-                client,
+                calls: Calls::new(calls),
                 service,
                 life,
                 _log: log,
@@ -95,7 +93,7 @@ impl Shim {
             call.metadata.push(pair("traceparent", context.to_string()));
         }
         let response = self
-            .client
+            .calls
             .request(call)
             .await
             .map_err(|e| call_error(method, e))?;
