@@ -14,6 +14,7 @@ pub mod logs;
 pub mod mux;
 pub mod port_news;
 pub mod ports;
+pub mod received;
 pub mod shell;
 
 /// Version of the messages in this crate; both sides refuse another one, saying so.

@@ -8,12 +8,10 @@ use std::{
     task::{Context, Poll},
 };
 
+use longshore_protocol::received;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::connections::{Connection, Connections, OpenError, Phase, State};
-
-/// A read buffer larger than this is given back when it is empty.
-const KEPT_CAPACITY: usize = 16 * 1024;
 
 /// A byte stream to the guest. `shutdown` closes the writing direction only.
 pub struct VsockStream {
@@ -117,27 +115,13 @@ impl AsyncRead for VsockStream {
             connection.read_waker = Some(context.waker().clone());
             return Poll::Pending;
         }
-        let length = take(&mut connection.received, buffer);
+        let length = received::take(&mut connection.received, buffer);
         connection.forwarded = connection.forwarded.wrapping_add(length as u32);
         if connection.must_tell(window) && !connection.reset {
             state.enqueue(self.key);
         }
         Poll::Ready(Ok(()))
     }
-}
-
-/// Moves as much as fits.
-fn take(from: &mut VecDeque<u8>, buffer: &mut ReadBuf<'_>) -> usize {
-    let length = from.len().min(buffer.remaining());
-    let (first, second) = from.as_slices();
-    let from_first = first.len().min(length);
-    buffer.put_slice(&first[..from_first]);
-    buffer.put_slice(&second[..length - from_first]);
-    from.drain(..length);
-    if from.is_empty() && from.capacity() > KEPT_CAPACITY {
-        *from = VecDeque::new();
-    }
-    length
 }
 
 impl AsyncWrite for VsockStream {

@@ -14,9 +14,7 @@ use super::{
     OpenError, Refusal,
     state::{Answer, Opening, Shared, State, Stream},
 };
-
-/// A read buffer larger than this is given back when it is empty.
-const KEPT_CAPACITY: usize = 16 * 1024;
+use crate::received;
 
 /// A byte stream to the peer. `shutdown` closes the writing direction only; a stream that is dropped
 /// before its `shutdown` sends what fits into the peer's credit and is then reset.
@@ -126,7 +124,7 @@ impl AsyncRead for MuxStream {
             stream.read_waker = Some(context.waker().clone());
             return Poll::Pending;
         }
-        let length = take(&mut stream.received, buffer);
+        let length = received::take(&mut stream.received, buffer);
         stream.consumed += length as u32;
         if stream.consumed >= half_window && !stream.peer_finished && !stream.reset {
             state.enqueue(self.key);
@@ -135,20 +133,6 @@ impl AsyncRead for MuxStream {
         }
         Poll::Ready(Ok(()))
     }
-}
-
-/// Moves as much as fits.
-fn take(from: &mut VecDeque<u8>, buffer: &mut ReadBuf<'_>) -> usize {
-    let length = from.len().min(buffer.remaining());
-    let (first, second) = from.as_slices();
-    let from_first = first.len().min(length);
-    buffer.put_slice(&first[..from_first]);
-    buffer.put_slice(&second[..length - from_first]);
-    from.drain(..length);
-    if from.is_empty() && from.capacity() > KEPT_CAPACITY {
-        *from = VecDeque::new();
-    }
-    length
 }
 
 impl AsyncWrite for MuxStream {
