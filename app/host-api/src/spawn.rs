@@ -92,8 +92,8 @@ pub fn sibling(name: &str) -> Result<PathBuf, SpawnError> {
     }
 }
 
-/// Lets a program that is to outlive this one be out of reach of this terminal's Ctrl-C and of its end. On unix a program does
-/// that itself, with a session of its own.
+/// Lets a program that is to outlive this one be out of reach of this terminal's Ctrl-C and of its end, and hold nothing of this
+/// one's. On unix a program does the first itself, with a session of its own, and files are not inherited.
 pub fn stand_alone(command: &mut Command) {
     #[cfg(windows)]
     {
@@ -101,9 +101,26 @@ pub fn stand_alone(command: &mut Command) {
         const CREATE_NEW_PROCESS_GROUP: u32 = 0x200;
         const CREATE_NO_WINDOW: u32 = 0x0800_0000;
         command.creation_flags(CREATE_NEW_PROCESS_GROUP | CREATE_NO_WINDOW);
+        keep_standard_handles();
     }
     #[cfg(not(windows))]
     let _ = command;
+}
+
+/// A new process gets each handle that can be inherited, also those that are not its own standard ones; whoever reads this
+/// program's output through a pipe would wait for the end of the service. `Stdio::inherit` still works: it duplicates.
+#[cfg(windows)]
+fn keep_standard_handles() {
+    use std::os::windows::io::AsRawHandle;
+    use windows_sys::Win32::Foundation::{HANDLE_FLAG_INHERIT, SetHandleInformation};
+    for handle in [
+        io::stdin().as_raw_handle(),
+        io::stdout().as_raw_handle(),
+        io::stderr().as_raw_handle(),
+    ] {
+        // SAFETY: no pointers; a handle that is not one is refused. Then there is nothing to inherit either.
+        unsafe { SetHandleInformation(handle, HANDLE_FLAG_INHERIT, 0) };
+    }
 }
 
 /// The service leaves this session by itself; its standard output is a pipe that says when it serves.
