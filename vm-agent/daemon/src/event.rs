@@ -1,10 +1,10 @@
 //! What happened, as `docker events` tells it: a journal on disk with cursors, and live followers of it.
 
-use crate::error::{ApiError, ApiResult};
-use crate::filter::Filters;
-use crate::http_message::{self, ApiRequest, ApiResponse};
-use crate::state::Daemon;
-use bytes::Bytes;
+mod api;
+mod follower;
+
+pub use api::{parse_time, serve};
+
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, VecDeque};
@@ -217,62 +217,6 @@ impl Events {
             .filter_map(|path| tail(path))
             .any(|file| entries(file).any(|entry| is_it(&entry.event)))
     }
-
-    /// A reader that starts after what has happened so far.
-    pub fn follow(&self) -> Follower {
-        let cursor = self.lock().next - 1;
-        Follower {
-            events: self.clone(),
-            cursor,
-            newest: self.newest.subscribe(),
-        }
-    }
-
-    /// A reader that starts with the oldest event that is kept.
-    pub fn from_start(&self) -> Follower {
-        Follower {
-            cursor: 0,
-            ..self.follow()
-        }
-    }
-
-    /// Events after `cursor`, in order.
-    fn after(&self, cursor: u64) -> Vec<(u64, Arc<Event>)> {
-        let files = {
-            let journal = self.lock();
-            if cursor + 1 >= journal.next {
-                return Vec::new();
-            }
-            let oldest = journal.recent.front().map(|(seq, _)| *seq);
-            if oldest.is_some_and(|oldest| oldest <= cursor + 1) {
-                return journal
-                    .recent
-                    .iter()
-                    .filter(|(seq, _)| *seq > cursor)
-                    .cloned()
-                    .collect();
-            }
-            // Opened together: a rotation in between would hide a whole file.
-            [self.path.with_extension("jsonl.old"), self.path.clone()].map(File::open)
-        };
-        let mut found: Vec<_> = files
-            .into_iter()
-            .flatten()
-            .flat_map(entries)
-            .filter(|entry| entry.seq > cursor)
-            .map(|entry| (entry.seq, entry.event))
-            .collect();
-        // Without a file there is only memory; with one, memory may have what a full disk refused.
-        let last = found.last().map_or(cursor, |(seq, _)| *seq);
-        found.extend(
-            self.lock()
-                .recent
-                .iter()
-                .filter(|(seq, _)| *seq > last)
-                .cloned(),
-        );
-        found
-    }
 }
 
 fn entries(file: File) -> impl Iterator<Item = Entry> {
@@ -294,206 +238,16 @@ fn last_in(path: &Path) -> Option<Entry> {
     last.or_else(|| entries(File::open(path).ok()?).last())
 }
 
-/// A position in the journal. A follower that falls behind reads from disk; none is ever skipped.
-pub struct Follower {
-    events: Events,
-    cursor: u64,
-    newest: watch::Receiver<u64>,
-}
-
-impl Follower {
-    /// What there is now, without waiting.
-    pub fn ready(&mut self) -> Vec<Arc<Event>> {
-        let found = self.events.after(self.cursor);
-        if let Some((seq, _)) = found.last() {
-            self.cursor = *seq;
-        }
-        found.into_iter().map(|(_, event)| event).collect()
-    }
-
-    /// At least one event; waits for it.
-    pub async fn next(&mut self) -> Vec<Arc<Event>> {
-        loop {
-            let found = self.ready();
-            if !found.is_empty() {
-                return found;
-            }
-            // `events` holds the sender, so it cannot be closed.
-            let _ = self.newest.changed().await;
-        }
-    }
-}
-
-/// Docker's time stamps in queries: seconds or seconds.nanoseconds, in nanoseconds here. Clients turn other forms into
-/// these; for anything else Docker's engine answers 500 in the words of its parser.
-pub fn parse_time(text: &str) -> ApiResult<i64> {
-    let invalid = || {
-        ApiError::internal(format!(
-            "strconv.ParseInt: parsing {text:?}: invalid syntax"
-        ))
-    };
-    let (seconds, fraction) = text.split_once('.').unwrap_or((text, ""));
-    if fraction.len() > 9 || !fraction.bytes().all(|b| b.is_ascii_digit()) {
-        return Err(invalid());
-    }
-    let seconds: i64 = seconds.parse().map_err(|_| invalid())?;
-    let nanos: i64 = format!("{fraction:0<9}").parse().map_err(|_| invalid())?;
-    seconds
-        .checked_mul(1_000_000_000)
-        .and_then(|total| total.checked_add(nanos))
-        .ok_or_else(invalid)
-}
-
-/// Whether `event` passes the filters of `GET /events`.
-fn matches(event: &Event, filters: &Filters) -> bool {
-    let attribute = |name: &str| event.actor.attributes.get(name).map_or("", String::as_str);
-    let of_type = |kind: &str, name: &str| {
-        filters.any(name, |wanted| {
-            event.kind == kind
-                && (event.actor.id.starts_with(wanted.as_str()) || attribute("name") == wanted)
-        })
-    };
-    let image = || {
-        filters.any("image", |wanted| {
-            let name = if event.kind == "image" {
-                attribute("name")
-            } else {
-                attribute("image")
-            };
-            let repository = name.split('@').next().unwrap_or(name);
-            let repository = repository
-                .rsplit_once(':')
-                .map_or(repository, |(repository, _)| repository);
-            event.actor.id == *wanted || name == wanted || repository == wanted
-        })
-    };
-    // `exec_create: sh` matches the filter `exec_create`.
-    let action = event.action.split(':').next().unwrap_or_default();
-    filters.any("event", |wanted| {
-        *wanted == event.action || wanted == action
-    }) && filters.exact("type", &event.kind)
-        && filters.exact("scope", &event.scope)
-        && of_type("container", "container")
-        && of_type("volume", "volume")
-        && of_type("network", "network")
-        && of_type("daemon", "daemon")
-        && image()
-        && filters.labels(&event.actor.attributes)
-}
-
-/// `GET /events`.
-pub async fn serve(daemon: Arc<Daemon>, request: ApiRequest) -> ApiResult<ApiResponse> {
-    let filters = request.filters()?;
-    // Docker ignores filters that it does not know here.
-    let since = request
-        .query
-        .non_empty("since")
-        .map(parse_time)
-        .transpose()?;
-    let until = request
-        .query
-        .non_empty("until")
-        .map(parse_time)
-        .transpose()?;
-    if let (Some(since), Some(until)) = (since, until)
-        && since > until
-    {
-        let text = |name: &str| request.query.get(name).unwrap_or_default().to_owned();
-        return Err(ApiError::bad_request(format!(
-            "`since` time ({}) cannot be after `until` time ({})",
-            text("since"),
-            text("until")
-        )));
-    }
-    let mut follower = if since.is_some() {
-        daemon.events.from_start()
-    } else {
-        daemon.events.follow()
-    };
-    let wanted = move |event: &Event| {
-        since.is_none_or(|since| event.time_nano >= since)
-            && until.is_none_or(|until| event.time_nano <= until)
-            && matches(event, &filters)
-    };
-    let lines = async_stream::stream! {
-        let deadline = sleep_until(until);
-        tokio::pin!(deadline);
-        loop {
-            let found = tokio::select! {
-                biased;
-                found = follower.next() => found,
-                () = &mut deadline => return,
-            };
-            let mut text = Vec::new();
-            for event in found.iter().filter(|event| wanted(event)) {
-                text.extend(serde_json::to_vec(event.as_ref()).map_err(io::Error::other)?);
-                text.push(b'\n');
-            }
-            if !text.is_empty() {
-                yield Ok(Bytes::from(text));
-            }
-        }
-    };
-    Ok(http_message::stream("application/json", lines))
-}
-
-/// Ends at `until` (nanoseconds of the epoch), or never.
-async fn sleep_until(until: Option<i64>) {
-    let Some(until) = until else {
-        return std::future::pending().await;
-    };
-    let now = chrono::Utc::now().timestamp_nanos_opt().unwrap_or_default();
-    let left = u64::try_from(until.saturating_sub(now)).unwrap_or(0);
-    tokio::time::sleep(std::time::Duration::from_nanos(left)).await;
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn publish(events: &Events, action: &str) {
+    pub fn publish(events: &Events, action: &str) {
         let attributes = BTreeMap::from([
             ("image".to_owned(), "busybox:latest".to_owned()),
             ("name".to_owned(), "web".to_owned()),
         ]);
         events.publish("container", action, "abcdef", attributes);
-    }
-
-    #[test]
-    fn a_follower_misses_nothing_across_memory_disk_and_restart() {
-        let folder = std::env::temp_dir().join(format!("events-{}", crate::identity::new_id()));
-        let events = Events::open(folder.clone());
-        for _ in 0..RECENT * 2 {
-            publish(&events, "start");
-        }
-        let mut all = events.from_start();
-        let mut live = events.follow();
-        assert_eq!(all.ready().len(), RECENT * 2);
-        publish(&events, "die");
-        assert_eq!(all.ready().len(), 1);
-        assert_eq!(live.ready()[0].action, "die");
-        drop(events);
-        let again = Events::open(folder.clone());
-        publish(&again, "stop");
-        let seen = again.from_start().ready();
-        assert_eq!(seen.len(), RECENT * 2 + 2);
-        assert_eq!(seen.last().unwrap().action, "stop");
-        std::fs::remove_dir_all(folder).unwrap();
-    }
-
-    #[test]
-    fn each_event_is_later_than_the_one_before() {
-        let events = Events::open(PathBuf::from("/proc/nonexistent"));
-        let mut follower = events.follow();
-        std::thread::scope(|scope| {
-            for _ in 0..8 {
-                scope.spawn(|| (0..30).for_each(|_| publish(&events, "start")));
-            }
-        });
-        let times = follower.ready().into_iter().map(|event| event.time_nano);
-        let times: Vec<i64> = times.collect();
-        assert_eq!(times.len(), 240);
-        assert!(times.is_sorted_by(|before, after| before < after));
     }
 
     #[test]
@@ -518,48 +272,5 @@ mod tests {
             );
         }
         std::fs::remove_dir_all(folder).unwrap();
-    }
-
-    #[test]
-    fn filters_select() {
-        let events = Events::open(PathBuf::from("/proc/nonexistent"));
-        let mut follower = events.follow();
-        publish(&events, "exec_create: sh");
-        let event = &follower.ready()[0];
-        let table = [
-            (r#"{"event":["exec_create"]}"#, true),
-            (r#"{"event":["start"]}"#, false),
-            (r#"{"type":["container"]}"#, true),
-            (r#"{"container":["web"]}"#, true),
-            (r#"{"container":["abc"]}"#, true),
-            (r#"{"container":["other"]}"#, false),
-            (r#"{"network":["web"]}"#, false),
-            (r#"{"image":["busybox"]}"#, true),
-            (r#"{"image":["busybox:latest"]}"#, true),
-            (r#"{"image":["nginx"]}"#, false),
-            (r#"{"label":["x"]}"#, false),
-        ];
-        for (text, expected) in table {
-            assert_eq!(
-                matches(event, &Filters::parse(Some(text)).unwrap()),
-                expected,
-                "{text}"
-            );
-        }
-    }
-
-    #[test]
-    fn times_are_read_in_all_forms() {
-        let table = [
-            ("1700000000", Some(1_700_000_000_000_000_000)),
-            ("1700000000.5", Some(1_700_000_000_500_000_000)),
-            ("1700000000.000000001", Some(1_700_000_000_000_000_001)),
-            ("2023-11-14T22:13:20Z", None),
-            ("yesterday", None),
-            ("1.1234567890", None),
-        ];
-        for (text, expected) in table {
-            assert_eq!(parse_time(text).ok(), expected, "{text}");
-        }
     }
 }

@@ -16,6 +16,10 @@ use std::time::{Duration, Instant};
 
 /// The longest that a step may take before the test fails; emulation on a loaded machine is slow.
 pub const PATIENCE: Duration = Duration::from_secs(120);
+/// How long a guest that a test failed on may take to show itself.
+const A_LOOK: Duration = Duration::from_secs(20);
+/// Bytes of a log that are shown then.
+const LOG_END: usize = 4096;
 
 /// Nobody: any user but root.
 pub const USER: u32 = 65534;
@@ -241,7 +245,35 @@ impl Instance {
 
 impl Drop for Instance {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.tell_state();
+        }
         self.tear_down();
+    }
+}
+
+impl Instance {
+    /// What a failed test leaves behind goes with it; this is for whoever looks for the reason. Never panics.
+    fn tell_state(&self) {
+        let script = "ps -ef 2>/dev/null || ps; for p in $(pidof longshore-daemon longshore-supervisor longshore-shim); do \
+                      echo $p; cat /proc/$p/task/*/wchan; echo; done; dmesg | tail -20";
+        let mut asked = self.longshore_command();
+        asked.args(["shell", "--", "sh", "-c", script]);
+        if let Ok(child) = asked.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn() {
+            let id = child.id();
+            let (sender, receiver) = std::sync::mpsc::channel();
+            std::thread::spawn(move || sender.send(child.wait_with_output()));
+            match receiver.recv_timeout(A_LOOK) {
+                Ok(Ok(output)) => println!("--- the guest\n{}", text(&output.stdout)),
+                // SAFETY: plain kill(2) on the child that we spawned and that has not been reaped.
+                _ => drop(unsafe { libc::kill(id as i32, libc::SIGKILL) }),
+            }
+        }
+        for name in ["console.log", "host.log"] {
+            let log = std::fs::read(self.home.path().join(name)).unwrap_or_default();
+            let end = log.len().saturating_sub(LOG_END);
+            println!("--- the end of {name}\n{}", text(&log[end..]));
+        }
     }
 }
 
