@@ -8,7 +8,9 @@ export default defineConfig({
   build: {
     rolldownOptions: { checks: { pluginTimings: false } },
     target: 'es2022',
-    modulePreload: { polyfill: false },
+    // Chunks are loaded by the browser's own import(), and the one style sheet has the rules of all.
+    modulePreload: false,
+    cssCodeSplit: false,
     assetsInlineLimit: 0,
     chunkSizeWarningLimit: 800,
   },

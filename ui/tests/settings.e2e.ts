@@ -47,6 +47,16 @@ it('refuses options that the engine does not have, and says what to do', async (
   expect(await options().inputValue()).toBe('');
 });
 
+it('is light or dark as the user wants it, whatever the system wants', async () => {
+  const ground = () => page.locator('main').evaluate((e) => getComputedStyle(e).backgroundColor);
+  const [light, dark] = ['rgb(255, 255, 255)', 'rgb(23, 25, 29)'];
+  for (const [theme, system, seen] of [['system', 'light', light], ['dark', 'light', dark], ['light', 'dark', light], ['system', 'dark', dark], ['system', 'light', light]] as const) {
+    await page.emulateMedia({ colorScheme: system });
+    await page.getByLabel('Theme', { exact: true }).selectOption(theme);
+    await expect.poll(ground, { message: `${theme} on ${system}` }).toBe(seen);
+  }
+});
+
 it('brings options into force', async () => {
   await options().fill('{"log-driver": "local", "labels": ["from=page"], "bip": "10.33.0.1/24"}');
   await picture(page, 'engine-options');

@@ -13,6 +13,8 @@ const longshore = new Longshore();
 let screen: ChildProcess;
 let desktop: ChildProcess;
 let window: Driver;
+/** Where the user has put the window, and how large: what the window manager made of it. */
+let placed = '';
 /** Every notification that was asked for. */
 let news = '';
 let monitor: ChildProcess;
@@ -21,6 +23,12 @@ let monitor: ChildProcess;
 const shell = async (command: string, ...words: string[]) => (await run(command, words, { env: longshore.env })).stdout.trim();
 const pids = async () => (await shell('pgrep', '-f', `longshore-desktop.*--home ${longshore.home}`).catch(() => '')).split('\n').filter(Boolean);
 const visible = async () => (await shell('xdotool', 'search', '--onlyvisible', '--name', '^Longshore$').catch(() => '')).split('\n').filter(Boolean);
+
+/** The window's place on the screen and its size, within the frame. */
+const place = async () => (await shell('xdotool', 'getwindowgeometry', '--shell', (await visible())[0]!)).match(/^(X|Y|WIDTH|HEIGHT)=.*$/gm)!.join(' ');
+
+/** The window manager moves a new window once it is there. */
+const isInPlace = () => until('the window is where it was', async () => (await place()) === placed, 10_000, place);
 
 async function open() {
   window = await Driver.open(longshore.program('longshore-desktop'), ['--home', longshore.home], longshore.env);
@@ -60,7 +68,7 @@ beforeAll(async () => {
   screen = spawn('Xvfb', ['-displayfd', '3', '-screen', '0', '1280x800x24', '-nolisten', 'tcp'], { stdio: ['ignore', 'ignore', 'inherit', 'pipe'] });
   const display = await new Promise((found) => (screen.stdio[3] as NodeJS.ReadableStream).once('data', found));
   Object.assign(longshore.env, { DISPLAY: `:${String(display).trim()}`, GDK_BACKEND: 'x11', NO_AT_BRIDGE: '1' });
-  // A window manager, for the keys that close a window.
+  // A window manager, for the keys that close a window, and for what becomes of its place.
   desktop = spawn('openbox', { env: longshore.env, stdio: 'ignore' });
   monitor = spawn('dbus-monitor', ["interface='org.freedesktop.Notifications',member='Notify'"], { env: longshore.env });
   monitor.stdout!.on('data', (data) => (news += String(data)));
@@ -180,12 +188,15 @@ describe('the window', () => {
     const [id] = await visible();
     await shell('xdotool', 'windowmove', id!, '60', '40', 'windowsize', id!, '1000', '640');
     await until('the page has the new size', async () => (await window.evaluate('innerWidth')) === 1000);
+    placed = await place();
+    expect(placed).toMatch(/WIDTH=1000 HEIGHT=640$/);
     await shell('xdotool', 'windowactivate', '--sync', id!, 'key', 'alt+F4');
     await until('the window is gone', async () => (await visible()).length === 0);
     expect(await pids()).toHaveLength(1);
     expect(JSON.parse(readFileSync(`${longshore.home}/window.json`, 'utf8')).main).toMatchObject({ width: 1000, height: 640 });
     await longshore.longshore('app');
     await until('the window is back', async () => (await visible()).length === 1);
+    await isInPlace();
   });
 
   it('is told by the tray and a notification when the engine fails', async () => {
@@ -213,6 +224,7 @@ describe('the window', () => {
     await open();
     await window.shows('renamed');
     expect(await window.evaluate('[innerWidth, innerHeight].join()'), 'its size is remembered').toBe('1000,640');
+    await isInPlace();
     process.kill(Number((await pids())[0]), 'SIGKILL');
     await until('the window has ended', async () => (await pids()).length === 0);
     expect(await longshore.docker('exec', 'renamed', 'echo', 'alive')).toBe('alive');
@@ -222,6 +234,7 @@ describe('the window', () => {
   it('quits and stops the engine', async () => {
     await open();
     await window.shows('renamed');
+    await isInPlace();
     await quit('Stop the engine and quit');
     expect(await longshore.longshore('status').catch((e: { stdout: string }) => e.stdout)).toMatch(/^state +stopped/);
     expect(existsSync(`${longshore.home}/host.sock`)).toBe(false);

@@ -1,11 +1,13 @@
-//! The data disk moves to another folder and back, and nothing in it is lost: not when it cannot, nor when the service is killed in the middle.
+//! The data disk moves to another folder and back, and nothing in it is lost: not when it cannot, nor when the service is killed in the middle, nor
+//! when there is no room for it.
 
 mod common;
 
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use common::{Instance, expect_success, text};
+use common::small_disk::SmallDisk;
+use common::{Instance, eventually, expect_success, finish_child, text};
 
 /// Another file system than the one of temporary folders, on every Linux machine with containers.
 const OTHER: &str = "/dev/shm";
@@ -153,4 +155,107 @@ fn the_data_moves_and_nothing_is_lost() {
     assert_eq!(vm.status()["state"], "stopped");
     vm.start(&[]);
     assert_eq!(sum(), before);
+}
+
+/// The disk that it is to go to is too small, or somebody else fills it meanwhile.
+#[test]
+fn the_data_stays_where_it_is_when_there_is_no_room() {
+    let other = tempfile::tempdir().expect("a folder");
+    let vm = Instance::new();
+    let settings = ["settings", "set", "memory=1g", "disk=4g"];
+    expect_success(&vm.longshore(&settings), "settings");
+    vm.start(&[]);
+    vm.load("busybox");
+    let shell = |script: &str| {
+        vm.docker(&[
+            "run",
+            "--rm",
+            "-v",
+            "data:/data",
+            "busybox",
+            "sh",
+            "-c",
+            script,
+        ])
+    };
+    shell("dd if=/dev/urandom of=/data/file bs=1M count=400 2>/dev/null; sync");
+    let before = shell("sha256sum /data/file");
+    vm.docker(&[
+        "run",
+        "-d",
+        "--name",
+        "stays",
+        "--restart",
+        "always",
+        "busybox",
+        "sleep",
+        "100000",
+    ]);
+    let started = || vm.docker(&["inspect", "-f", "{{.State.StartedAt}}", "stays"]);
+    let first = started();
+    let nothing_there = |folder: &Path| {
+        let entries = std::fs::read_dir(folder).expect("a folder").count();
+        assert_eq!(entries, 0, "{}", folder.display());
+        assert!(vm.home.path().join("data.img").exists());
+        for file in ["data.json", "data.moving.json"] {
+            assert!(!vm.home.path().join(file).exists(), "{file}");
+        }
+    };
+
+    // Too small from the beginning: nothing is stopped for it.
+    let small = other.path().join("small");
+    std::fs::create_dir(&small).expect("a folder");
+    let _small = SmallDisk::mount(&small, "200m");
+    let refused = vm.longshore(&["settings", "move-data", small.to_str().expect("utf-8")]);
+    let said = text(&refused.stderr);
+    assert_eq!(refused.status.code(), Some(4), "{said}");
+    let want = format!("are free on the disk of {}", small.display());
+    assert!(
+        said.contains("the data takes ") && said.contains(&want),
+        "{said}"
+    );
+    assert_eq!(started(), first, "a container was stopped");
+    nothing_there(&small);
+
+    // Filled by somebody else while the data is copied: it is where it was, and what ran runs again.
+    let filling = other.path().join("filling");
+    std::fs::create_dir(&filling).expect("a folder");
+    let disk = SmallDisk::mount(&filling, "2g");
+    let service = vm.host_pid().expect("a service");
+    let moving = vm
+        .longshore_command()
+        .args(["settings", "move-data"])
+        .arg(&filling)
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .expect("longshore");
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !filling.join("data.img.part").exists() {
+        assert!(Instant::now() < deadline, "nothing is copied");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    // It holds still while the room is taken away.
+    // SAFETY: plain kill(2) on the service of this home, which status named a moment ago.
+    unsafe { libc::kill(service, libc::SIGSTOP) };
+    disk.resize("300m");
+    // SAFETY: as above.
+    unsafe { libc::kill(service, libc::SIGCONT) };
+    let failed = finish_child(moving, "move-data");
+    let said = text(&failed.stderr);
+    assert_eq!(failed.status.code(), Some(4), "{said}");
+    for expected in [
+        format!(
+            "the data could not be moved to {}: No space left on device",
+            filling.display()
+        ),
+        "it is where it was, and whole".to_owned(),
+    ] {
+        assert!(said.contains(&expected), "{expected:?} in {said}");
+    }
+    nothing_there(&filling);
+    assert_eq!(vm.status()["state"], "running");
+    eventually("what ran runs again", || started() != first);
+    assert_eq!(shell("sha256sum /data/file"), before);
+    expect_success(&vm.longshore(&["doctor", "--store"]), "the store is whole");
 }

@@ -2,8 +2,11 @@
 
 mod common;
 
+use std::process::Stdio;
+use std::time::Duration;
+
 use common::registry::Registry;
-use common::{Instance, expect_success, text};
+use common::{Instance, expect_success, finish_within, text};
 use serde_json::{Value, json};
 
 fn set(vm: &Instance, assignment: &str) -> String {
@@ -129,5 +132,122 @@ fn options_are_refused_or_take_effect() {
             .lines()
             .count(),
         1
+    );
+}
+
+/// What `settings get --json KEY` prints.
+fn get(vm: &Instance, key: &str) -> Value {
+    let output = vm.longshore(&["settings", "get", "--json", key]);
+    expect_success(&output, key);
+    serde_json::from_slice(&output.stdout).expect("JSON")
+}
+
+/// A VM has places for eight folders, the user's home among them.
+#[test]
+fn shares_that_the_vm_has_no_place_for_are_taken_back() {
+    let folders = tempfile::tempdir().expect("a folder");
+    let folder = |name: &str| {
+        let path = folders.path().join(name);
+        std::fs::create_dir(&path).expect("a folder");
+        path.to_str().expect("utf-8").to_owned()
+    };
+    let (first, second, third) = (folder("first"), folder("second"), folder("third"));
+    let vm = Instance::new();
+    vm.start(&["--share", &first]);
+    vm.load("busybox");
+    // Two that the engine is given while it runs, and one of them with leave to write no more.
+    std::fs::write(folders.path().join("second/file"), "kept").expect("a file");
+    set(&vm, &format!("shares+={second}"));
+    set(&vm, &format!("shares+={third}"));
+    expect_success(&vm.longshore(&["stop"]), "stop");
+
+    // While it is stopped one is closed, one is to be read only, and more come than there are places for.
+    let more = (0..9).map(|n| format!("shares+={}", folder(&format!("new-{n}"))));
+    let mut changes = vec![
+        format!("shares-={first}"),
+        format!("shares-={third}"),
+        format!("shares+={third}:ro"),
+    ];
+    changes.extend(more);
+    let mut words = vec!["settings", "set"];
+    words.extend(changes.iter().map(String::as_str));
+    expect_success(&vm.longshore(&words), "settings");
+    let start = vm.longshore(&["start"]);
+    let said = text(&start.stderr);
+    assert_eq!(start.status.code(), Some(8), "{said}");
+    for expected in [
+        "does not start with the new shares: all 8 places for shares are taken; remove one first",
+        "the settings before are back, and the engine runs with them",
+    ] {
+        assert!(said.contains(expected), "{expected:?} in {said}");
+    }
+
+    // Nothing is open that was not, or that was closed meanwhile.
+    assert_eq!(
+        get(&vm, "shares"),
+        json!([second.clone(), format!("{third}:ro")])
+    );
+    let mount = format!("{second}:/s");
+    let read = vm.docker(&["run", "--rm", "-v", &mount, "busybox", "cat", "/s/file"]);
+    assert_eq!(read, "kept");
+    let refused = vm.docker_output(&["run", "--rm", "-v", &format!("{first}:/f"), "busybox"]);
+    assert!(
+        text(&refused.stderr).contains("is not shared"),
+        "{refused:?}"
+    );
+}
+
+/// Its options are well written, and yet it dies with them each time that it is started.
+#[test]
+#[ignore = "minutes"]
+fn options_that_the_engine_dies_of_again_and_again_are_taken_back() {
+    let vm = Instance::new();
+    vm.start(&[]);
+    vm.load("busybox");
+    // The only pool for IPv6 is taken by a network: the default bridge gets no subnet.
+    let taken = "fd00:5::/64";
+    vm.docker(&["network", "create", "--ipv6", "--subnet", taken, "holder"]);
+    let keep = [
+        "run",
+        "-d",
+        "--name",
+        "stays",
+        "--restart",
+        "always",
+        "busybox",
+        "sleep",
+        "100000",
+    ];
+    vm.docker(&keep);
+    set(&vm, r#"engine={"labels": ["before=1"]}"#);
+    expect_success(&vm.longshore(&["restart"]), "restart");
+    let deadly = json!({"ipv6": true, "default-address-pools": [{"base": taken, "size": 64}]});
+    set(&vm, &format!("engine={deadly}"));
+    let restart = vm
+        .longshore_command()
+        .arg("restart")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("longshore");
+    let restart = finish_within(Duration::from_secs(600), restart, "longshore restart");
+    let said = text(&restart.stderr);
+    assert_eq!(restart.status.code(), Some(8), "{said}");
+    for expected in [
+        "does not start with the new engine: the Docker engine in the VM does not answer",
+        "the settings before are back, and the engine runs with them",
+        // The daemon's own last words.
+        "all predefined address pools have been fully subnetted",
+    ] {
+        assert!(said.contains(expected), "{expected:?} in {said}");
+    }
+    assert_eq!(get(&vm, "engine"), json!({"labels": ["before=1"]}));
+    assert_eq!(
+        vm.docker(&["info", "--format", "{{.Labels}}"]),
+        "[before=1]"
+    );
+    assert_eq!(
+        vm.docker(&["inspect", "-f", "{{.State.Running}}", "stays"]),
+        "true"
     );
 }

@@ -2,32 +2,10 @@
 
 mod common;
 
+use common::small_disk::SmallDisk;
 use common::{Instance, eventually, expect_success, finish_child, text};
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
-use std::process::{Command, Stdio};
-
-/// A small file system at a folder, for as long as this lives.
-struct SmallDisk<'a>(&'a Path);
-
-impl<'a> SmallDisk<'a> {
-    fn mount(folder: &'a Path, size: &str) -> Self {
-        let options = format!("size={size},mode=700");
-        let mount = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", &options, "tmpfs"])
-            .arg(folder)
-            .output();
-        expect_success(&mount.expect("mount"), "mount, which root may");
-        Self(folder)
-    }
-}
-
-impl Drop for SmallDisk<'_> {
-    fn drop(&mut self) {
-        // Lazily: what was started from there may be on its way down.
-        let _ = Command::new("umount").arg("-l").arg(self.0).status();
-    }
-}
+use std::process::Stdio;
 
 /// Bytes of the host's disk that the data disk takes.
 fn taken(vm: &Instance) -> u64 {

@@ -6,7 +6,7 @@ use longshore_host_api::types::State as EngineState;
 use longshore_host_api::{ApiError, Client};
 use tauri::webview::{NewWindowResponse, PageLoadEvent, WebviewWindowBuilder};
 use tauri::{AppHandle, Emitter, Manager, State, Url, WebviewUrl, WindowEvent};
-use tauri_plugin_window_state::{AppHandleExt, StateFlags};
+use tauri_plugin_window_state::{AppHandleExt, StateFlags, WindowExt};
 
 use crate::backend::Uploads;
 use crate::downloads::Downloads;
@@ -78,6 +78,10 @@ fn is_own(url: &Url) -> bool {
 
 pub fn show(app: &AppHandle) {
     if let Some(window) = app.get_webview_window(MAIN) {
+        // A window manager finds a place of its own for one that was hidden, unless it is told.
+        if !window.is_visible().unwrap_or(true) {
+            let _ = window.restore_state(StateFlags::POSITION);
+        }
         let _ = window.show();
         let _ = window.unminimize();
         let _ = window.set_focus();

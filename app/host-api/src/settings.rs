@@ -60,6 +60,15 @@ enum Kind {
     Engine,
 }
 
+impl Key {
+    /// Whether the VM is started with it, so that it may be why a start fails. Shares are given to one that runs, too.
+    fn is_of_start(&self) -> bool {
+        self.needs_restart || matches!(self.kind, Kind::Shares)
+    }
+}
+
+const SHARE_HOME: &str = "share_home";
+
 pub const KEYS: &[Key] = &[
     Key {
         name: "cpus",
@@ -107,7 +116,7 @@ pub const KEYS: &[Key] = &[
         needs_restart: true,
     },
     Key {
-        name: "share_home",
+        name: SHARE_HOME,
         help: "share your home folder with containers (true or false)",
         kind: Kind::Flag,
         needs_restart: true,
@@ -293,25 +302,54 @@ impl Stored {
         Ok(())
     }
 
-    /// These settings with what `tried` has changed of `good` put back, as far as it needs a restart and nobody has changed it
-    /// since; and the keys that are put back. `None`: there is nothing to put back.
-    pub fn put_back(&self, tried: &Self, good: &Self) -> Option<(Self, Vec<&'static str>)> {
-        let value = |stored: &Self, key: &Key| stored.0.get(key.name).cloned();
-        let changed = KEYS.iter().filter(|key| {
-            key.needs_restart
-                && value(tried, key) != value(good, key)
-                && value(self, key) == value(tried, key)
-        });
+    /// What to start with where these do not work: all that the VM is started with as `good` has it, the rest as it is here. What the
+    /// user has closed since stays closed: that is no reason why a start fails, and nobody's files are opened again unasked.
+    pub fn back_to(&self, good: &Self) -> Self {
         let mut back = self.clone();
-        let mut names = Vec::new();
-        for key in changed {
-            match value(good, key) {
+        for key in KEYS.iter().filter(|key| key.is_of_start()) {
+            let (tried, before) = (self.0.get(key.name), good.0.get(key.name));
+            let value = match (&key.kind, key.name) {
+                (Kind::Shares, _) => shares_back_to(tried, before),
+                (_, SHARE_HOME) if tried == Some(&json!(false)) => continue,
+                _ => before.cloned(),
+            };
+            match value {
                 Some(value) => back.0.insert(key.name.into(), value),
                 None => back.0.remove(key.name),
             };
+        }
+        back
+    }
+
+    /// These settings, with the value of `to` wherever they still have that of `from`; and the keys that get another one. `None`:
+    /// there are none.
+    pub fn exchange(&self, from: &Self, to: &Self) -> Option<(Self, Vec<&'static str>)> {
+        let value = |stored: &Self, key: &Key| stored.0.get(key.name).cloned();
+        let changed = KEYS.iter().filter(|key| {
+            value(from, key) != value(to, key) && value(self, key) == value(from, key)
+        });
+        let mut next = self.clone();
+        let mut names = Vec::new();
+        for key in changed {
+            match value(to, key) {
+                Some(value) => next.0.insert(key.name.into(), value),
+                None => next.0.remove(key.name),
+            };
             names.push(key.name);
         }
-        (!names.is_empty()).then_some((back, names))
+        (!names.is_empty()).then_some((next, names))
+    }
+
+    /// These settings, with the folders that `other` shares.
+    pub fn with_shares_of(&self, other: &Self) -> Self {
+        let mut with = self.clone();
+        for key in KEYS.iter().filter(|key| matches!(key.kind, Kind::Shares)) {
+            match other.0.get(key.name) {
+                Some(shares) => with.0.insert(key.name.into(), shares.clone()),
+                None => with.0.remove(key.name),
+            };
+        }
+        with
     }
 
     /// Adds the members of an object, or takes one away by its name.
@@ -499,6 +537,20 @@ fn check_share(text: &str) -> Result<String, String> {
         path.display(),
         if read_only { ":ro" } else { "" }
     ))
+}
+
+/// Of the folders that are shared, those that were before, however they may be written to now.
+fn shares_back_to(tried: Option<&Value>, before: Option<&Value>) -> Option<Value> {
+    let entries = |list: Option<&Value>| {
+        let list = list.and_then(Value::as_array);
+        list.cloned().unwrap_or_default()
+    };
+    let path = |entry: &Value| entry.as_str().map(|text| split_share(text).0);
+    let known: Vec<_> = entries(before).iter().filter_map(path).collect();
+    let kept = entries(tried)
+        .into_iter()
+        .filter(|entry| path(entry).is_some_and(|path| known.contains(&path)));
+    tried.map(|_| kept.collect())
 }
 
 /// `PATH` or `PATH:ro`

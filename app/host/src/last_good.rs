@@ -12,6 +12,13 @@ pub fn remember(home: &Home, stored: &Stored) {
     }
 }
 
+/// The folders that the running engine was given, or that were taken from it, since it came up.
+pub fn remember_shares(home: &Home, stored: &Stored) {
+    if let Some(good) = recall(home) {
+        remember(home, &good.with_shares_of(stored));
+    }
+}
+
 /// `None` where the engine has never come up, or nobody can read what it came up with.
 pub fn recall(home: &Home) -> Option<Stored> {
     let file = home.good_settings_file();

@@ -190,7 +190,8 @@ impl Service {
         let Some(good) = last_good::recall(&self.home) else {
             return Err(failure);
         };
-        let Some(names) = self.exchange(&tried, &good).await? else {
+        let safe = tried.back_to(&good);
+        let Some(names) = self.exchange(&tried, &safe).await? else {
             return Err(failure);
         };
         reporter.notice(format!(
@@ -200,7 +201,7 @@ impl Service {
             Ok(_) => Err(last_good::rolled_back(&names, failure)),
             Err(_) => {
                 // Nor with those before: the new ones are not to blame, and stay.
-                self.exchange(&good, &tried).await?;
+                self.exchange(&safe, &tried).await?;
                 Err(failure)
             }
         }
@@ -211,10 +212,10 @@ impl Service {
         self.vm.start(config, reporter).await
     }
 
-    /// Replaces what `from` has and nobody has changed since by what `to` has; names the settings that were others.
+    /// Replaces what `from` has and nobody has changed since by what `to` has; names the settings that are others now.
     async fn exchange(&self, from: &Stored, to: &Stored) -> Result<Option<String>, ApiError> {
         let mut stored = self.stored.lock().await;
-        let Some((next, names)) = stored.put_back(from, to) else {
+        let Some((next, names)) = stored.exchange(from, to) else {
             return Ok(None);
         };
         settings_file::save(&self.home.settings_file(), &next)
@@ -361,6 +362,10 @@ impl Service {
         self.apply_shares(&old, &new).await?;
         settings_file::save(&self.home.settings_file(), &next)
             .map_err(|e| ApiError::internal(e.to_string()))?;
+        if self.vm.running().is_some() && new.shares != old.shares {
+            // They work: a start that fails for another reason leaves them as they are.
+            last_good::remember_shares(&self.home, &next);
+        }
         *stored = next;
         self.vm.set_publish_address(new.publish_address);
         let notices = self.restart_notices(&keys, &old, &new);

@@ -8,6 +8,7 @@ pub mod random;
 pub mod recorded_disk;
 pub mod registry;
 pub mod remains;
+pub mod small_disk;
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};

@@ -140,15 +140,16 @@ fn engine_options_are_set_whole_or_key_by_key() {
     assert_eq!(engine(&stored), json!({}));
 }
 
+fn with(list: &[&str]) -> Stored {
+    let mut stored = Stored::default();
+    for text in list {
+        stored.assign(text).unwrap();
+    }
+    stored
+}
+
 #[test]
 fn what_was_tried_is_put_back_and_nothing_else() {
-    let with = |list: &[&str]| {
-        let mut stored = Stored::default();
-        for text in list {
-            stored.assign(text).unwrap();
-        }
-        stored
-    };
     let good = with(&["cpus=2", "memory=1g"]);
     let tried = with(&[
         "cpus=4",
@@ -156,6 +157,8 @@ fn what_was_tried_is_put_back_and_nothing_else() {
         "accelerator=hvf",
         "docker_context=no",
     ]);
+    let back = tried.back_to(&good);
+    assert_eq!(back, with(&["cpus=2", "memory=1g", "docker_context=no"]));
     // Meanwhile somebody has changed the processors once more.
     let now = with(&[
         "cpus=3",
@@ -163,8 +166,51 @@ fn what_was_tried_is_put_back_and_nothing_else() {
         "accelerator=hvf",
         "docker_context=no",
     ]);
-    let (back, names) = now.put_back(&tried, &good).unwrap();
-    assert_eq!(back, with(&["cpus=3", "memory=1g", "docker_context=no"]));
+    let (next, names) = now.exchange(&tried, &back).unwrap();
+    assert_eq!(next, with(&["cpus=3", "memory=1g", "docker_context=no"]));
     assert_eq!(names, ["accelerator"]);
-    assert!(good.put_back(&good, &good).is_none());
+    // And forth again, where the settings before do not work either.
+    assert_eq!(next.exchange(&back, &tried).unwrap().0, now);
+    assert!(good.exchange(&good, &good.back_to(&good)).is_none());
+}
+
+#[test]
+fn a_new_share_is_put_back_and_a_closed_one_stays_closed() {
+    for (good, tried, back) in [
+        ("shares=/a", "shares=/a,/b", "shares=/a"),
+        ("cpus=1", "shares=/b", "shares=/"),
+        ("shares=/a,/c", "shares=/c,/b", "shares=/c"),
+        ("shares=/a", "shares=/a:ro", "shares=/a:ro"),
+        ("share_home=yes", "share_home=no", "share_home=no"),
+        ("share_home=no", "share_home=yes", "share_home=no"),
+        ("cpus=1", "share_home=no", "share_home=no"),
+    ] {
+        let (what, good, tried) = (format!("{good} {tried}"), with(&[good]), with(&[tried]));
+        let back = match back {
+            "shares=/" => Stored(json!({"shares": []}).as_object().unwrap().clone()),
+            back => with(&[back]),
+        };
+        let found = tried.back_to(&good);
+        let shares = |stored: &Stored| {
+            (
+                stored.0.get("shares").cloned(),
+                stored.0.get("share_home").cloned(),
+            )
+        };
+        assert_eq!(shares(&found), shares(&back), "{what}");
+        let again = match tried.exchange(&tried, &found) {
+            Some((next, _)) => next.exchange(&found, &tried).unwrap().0,
+            None => tried.clone(),
+        };
+        assert_eq!(again, tried, "{what}");
+    }
+    let now = with(&["cpus=2", "shares=/b"]);
+    assert_eq!(
+        with(&["cpus=1", "shares=/a"]).with_shares_of(&now),
+        with(&["cpus=1", "shares=/b"])
+    );
+    assert_eq!(
+        with(&["shares=/a"]).with_shares_of(&with(&["cpus=2"])),
+        Stored::default()
+    );
 }
