@@ -2,13 +2,16 @@
 
 mod common;
 
-use common::{Instance, eventually, expect_success, finish, target_folder, text};
+use common::{Instance, eventually, expect_success, finish, finish_within, target_folder, text};
 use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
-use std::time::Instant;
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 const FILES: [&str; 4] = ["kernel", "initramfs", "root.erofs", "manifest.json"];
+
+/// An agent that never answers is waited for two minutes, and then the image before boots.
+const START: Duration = Duration::from_secs(300);
 
 /// An installation whose guest image the test replaces.
 struct Installation {
@@ -74,7 +77,10 @@ impl Installation {
     /// A start that must succeed; what it says.
     fn start(&self, flags: &[&str]) -> String {
         let begin = Instant::now();
-        let started = self.vm.longshore(&[&["start"], flags].concat());
+        let mut start = self.vm.longshore_command();
+        start.arg("start").args(flags);
+        let start = start.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+        let started = finish_within(START, start.expect("longshore"), "longshore start");
         expect_success(&started, "longshore start");
         println!("  started in {:.1?}", begin.elapsed());
         assert_eq!(self.vm.docker(&["volume", "ls", "-q"]), "kept");

@@ -126,11 +126,13 @@ impl Service {
             };
             good_image::refuse(self.home(), &refused);
         }
-        if let Some(refused) = good_image::refused(self.home()) {
-            reporter.notice(format!("Warning: {}", warning(&refused)));
-        }
         let failure = match self.boot_image(&images[0], reporter).await {
-            Ok(already) => return Ok(already),
+            Ok(already) => {
+                if let Some(refused) = good_image::refused(self.home()) {
+                    reporter.notice(format!("Warning: {}", warning(&refused)));
+                }
+                return Ok(already);
+            }
             Err(failure) => failure,
         };
         let Some(installed) = images.get(1) else {
