@@ -92,6 +92,9 @@ pub struct StartFlags {
     /// One more folder that containers may mount; PATH:ro for reading only
     #[arg(long = "share", value_name = "PATH")]
     pub shares: Vec<String>,
+    /// Try the installed guest image again, which did not start (this once; not remembered)
+    #[arg(long)]
+    pub retry_image: bool,
 }
 
 #[derive(Args)]

@@ -26,6 +26,7 @@ pub async fn start(client: &Client, flags: StartFlags) -> Result<ExitCode, ApiEr
             .iter()
             .map(|s| absolute(s))
             .collect::<Result<_, _>>()?,
+        retry_image: flags.retry_image,
     };
     let (already, status, elapsed) = follow(client.start(&request).await?).await?;
     if already {

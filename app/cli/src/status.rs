@@ -39,6 +39,7 @@ fn stopped(home: &Home) -> Status {
     Status {
         state: State::Stopped,
         detail: None,
+        warning: None,
         version: env!("CARGO_PKG_VERSION").to_owned(),
         home: home.root().to_owned(),
         docker_host: home.docker_host(),
@@ -54,6 +55,9 @@ fn print(status: &Status) {
     match &status.detail {
         Some(detail) => row("state", &format!("{}: {detail}", status.state.as_str())),
         None => row("state", status.state.as_str()),
+    }
+    if let Some(warning) = &status.warning {
+        row("warning", warning);
     }
     row("home", &status.home.display().to_string());
     row("docker", &status.docker_host);

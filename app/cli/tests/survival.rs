@@ -2,6 +2,7 @@
 
 mod common;
 
+use common::shims::{self, kill_shim};
 use common::{Instance, eventually, expect_success, shared, text};
 
 /// `kill -9` of one service of the guest, by its process name.
@@ -86,6 +87,23 @@ fn an_exit_while_nobody_watches_is_known_afterwards() {
     vm.guest("kill -STOP $(pidof longshore-supervisor); sleep 3; kill -9 $(pidof longshore-daemon) $(pidof longshore-supervisor)");
     assert_eq!(vm.docker(&["wait", "leaver"]), "7");
     vm.docker(&["rm", "leaver"]);
+}
+
+#[test]
+fn a_container_whose_shim_is_killed_has_ended_and_starts_again() {
+    let vm = shared();
+    for name in ["other", "orphan"] {
+        vm.docker(&["run", "-d", "--name", name, "busybox", "sleep", "1000"]);
+    }
+    let pid = pid_of(vm, "other");
+    assert!(kill_shim(vm, "orphan"));
+    assert_eq!(vm.docker(&["wait", "orphan"]), "137");
+    assert_eq!(pid_of(vm, "other"), pid);
+    vm.docker(&["start", "orphan"]);
+    assert_eq!(vm.docker(&["exec", "orphan", "echo", "again"]), "again");
+    for name in ["other", "orphan"] {
+        assert_eq!(shims::remove(vm, name), "", "processes of {name} are left");
+    }
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use longshore_protocol::VERSION;
 use longshore_protocol::control::{
-    Hello, Layers, Outcome, Reply, ReplyLine, ServiceState, ServiceStatus, Stats, Status,
+    Hello, Layers, Outcome, Reply, ReplyLine, ServiceState, ServiceStatus, Span, Stats, Status,
 };
 use longshore_protocol::dial::{DialReply, Proto};
 use longshore_protocol::logs::LogsReply;
@@ -200,7 +200,7 @@ fn record() -> [Seed; 3] {
     ]
 }
 
-fn messages() -> [Seed; 12] {
+fn messages() -> [Seed; 16] {
     let line = |who: u8, value: &dyn erased::Json| [&[who], &value.json()[..], b"\n"].concat();
     let reply = |reply| ReplyLine {
         version: VERSION,
@@ -262,6 +262,17 @@ fn messages() -> [Seed; 12] {
     );
     let store = "\x06HTTP/1.1 200 OK\r\n\r\n{\"Blobs\":1,\"Bytes\":2,\"Snapshots\":3,\"Images\":4,\"Containers\":5,\"Volumes\":6,\"Problems\":[]}";
     let chunks = "\x07HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\n[{}]\r\n0\r\n\r\n";
+    let span = Span {
+        trace_id: "0af7651916cd43dd8448eb211c80319c".into(),
+        span_id: "b7ad6b7169203331".into(),
+        parent_id: None,
+        service: "daemon".into(),
+        name: "GET /info".into(),
+        start_us: 1,
+        duration_us: 2,
+        fields: serde_json::Map::new(),
+    };
+    let told = line(12, &reply(Reply::Layers(layers.clone())));
     [
         ("status", 1, line(0, &reply(Reply::Status(status)))),
         ("layers", 1, line(0, &reply(Reply::Layers(layers)))),
@@ -275,6 +286,10 @@ fn messages() -> [Seed; 12] {
         ("store", 1, store.into()),
         ("console", 1, b"\x08[ 0.1] boots\r\n\x1b[31mred\n".into()),
         ("greeting", 1, b"\x09OK 1024\n".into()),
+        ("connect", 1, b"\x0aCONNECT 1024\n".into()),
+        ("datagrams", 1, b"\x0b\0\x03one\0\0\0\x03two\xff".into()),
+        ("layers-told", 1, told),
+        ("spans", 1, line(12, &reply(Reply::Spans(vec![span])))),
     ]
 }
 

@@ -121,6 +121,11 @@ impl Home {
         self.root.join("settings.good.json")
     }
 
+    /// The guest image that the engine came up with last.
+    pub fn good_image_folder(&self) -> PathBuf {
+        self.root.join("good-image")
+    }
+
     /// The user's own dockerd configuration; need not be there.
     pub fn daemon_json(&self) -> PathBuf {
         self.root.join("daemon.json")

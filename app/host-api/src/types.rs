@@ -41,6 +41,10 @@ pub struct Status {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(test, ts(optional))]
     pub detail: Option<String>,
+    /// What is not as it should be though the VM runs, and what to do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, ts(optional))]
+    pub warning: Option<String>,
     pub version: String,
     pub home: PathBuf,
     pub docker_host: String,
@@ -112,6 +116,8 @@ pub struct StartRequest {
     pub accelerator: Option<String>,
     pub channel: Option<String>,
     pub shares: Vec<String>,
+    /// The installed guest image is tried again, though it did not come up.
+    pub retry_image: bool,
 }
 
 /// One line of the answer to start, stop and restart.

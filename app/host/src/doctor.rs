@@ -28,7 +28,7 @@ pub async fn examine(service: &Service) -> Report {
         programs(),
         qemu().await,
         accelerator(service),
-        guest_image().await,
+        guest_image(service).await,
         disk(service),
         memory(service).await,
     ];
@@ -155,7 +155,14 @@ fn accelerator(service: &Service) -> Check {
     }
 }
 
-async fn guest_image() -> Check {
+async fn guest_image(service: &Service) -> Check {
+    if let Some(warning) = service.image_warning() {
+        return Check::warn(
+            "image",
+            warning,
+            "longshore logs console shows its boot, after: longshore start --retry-image",
+        );
+    }
     let folder = match image::find() {
         Ok(folder) => folder,
         Err(e) => {

@@ -15,7 +15,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// How many requests are told.
 const MOST_REQUESTS: u32 = 200;
 /// The longest text of the guest, in characters.
-const LONGEST: usize = 512;
+pub const LONGEST: usize = 512;
 
 /// The spans of one request, from every process of the guest: JSON lines.
 pub async fn trace(id: &str, service: &Service) -> Result<Response<Body>, ApiError> {
@@ -45,9 +45,14 @@ async fn spans(request: Request, service: &Service) -> Result<Vec<TraceSpan>, Ap
 }
 
 pub async fn layers(service: &Service) -> Result<Layers, ApiError> {
-    let Reply::Layers(found) = ask(Request::Layers, service).await? else {
-        return Err(unexpected());
-    };
+    match ask(Request::Layers, service).await? {
+        Reply::Layers(found) => Ok(told(found)),
+        _ => Err(unexpected()),
+    }
+}
+
+/// What the guest said of its layers, as it is passed on.
+pub fn told(found: control::Layers) -> Layers {
     let services = found.services.into_iter().map(|status| LayerService {
         name: short(status.name),
         starts: status.starts,
@@ -63,12 +68,12 @@ pub async fn layers(service: &Service) -> Result<Layers, ApiError> {
         cpu_ms: process.cpu_ms,
         uptime_ms: process.uptime_ms,
     });
-    Ok(Layers {
+    Layers {
         uptime_ms: found.uptime_ms,
         services: services.collect(),
         processes: processes.collect(),
         left_out: found.left_out,
-    })
+    }
 }
 
 /// Kills one of the two services that live apart from the containers; the guest starts it again.
@@ -99,7 +104,8 @@ fn unexpected() -> ApiError {
     ApiError::internal(guest::GuestError::Unexpected.to_string())
 }
 
-fn span(span: control::Span) -> TraceSpan {
+/// A span of the guest, as it is passed on.
+pub fn span(span: control::Span) -> TraceSpan {
     TraceSpan {
         trace_id: short(span.trace_id),
         span_id: short(span.span_id),

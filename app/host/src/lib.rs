@@ -4,6 +4,7 @@
 
 mod accept;
 pub mod api;
+mod boot;
 mod channel;
 mod credentials;
 mod daemon_json;
@@ -12,10 +13,11 @@ mod diagnose;
 pub mod docker_proxy;
 mod doctor;
 pub mod engine;
+mod good_image;
 pub mod guest;
 mod image;
 mod last_good;
-mod layers;
+pub mod layers;
 mod login;
 mod logs;
 mod machine;

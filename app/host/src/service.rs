@@ -8,7 +8,7 @@ use longshore_host_api::settings::{KEYS, Key, Machine, Stored};
 use longshore_host_api::types::{
     EngineState, MachineFacts, SettingsChanged, ShareStatus, StartRequest, Status,
 };
-use longshore_host_api::{ApiError, ErrorCode, Home, Settings};
+use longshore_host_api::{ApiError, Home, Settings};
 use longshore_vm::config::{AcceleratorChoice, ChannelChoice, VmConfig};
 use longshore_vm::control::ShareConfig;
 use tokio_util::sync::CancellationToken;
@@ -18,7 +18,7 @@ use crate::operation::{self, Operation, Reporter};
 use crate::phase::Phase;
 use crate::vm::Vm;
 use crate::web::Web;
-use crate::{daemon_json, image, last_good, login, machine, settings_file, shares};
+use crate::{daemon_json, good_image, last_good, login, machine, settings_file, shares};
 
 /// The service; one for each `LONGSHORE_HOME`.
 pub struct Service {
@@ -113,6 +113,7 @@ impl Service {
         Status {
             state: phase.state(),
             detail: phase.detail(),
+            warning: self.image_warning(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             home: self.home.root().to_owned(),
             docker_host: self.home.docker_host(),
@@ -151,6 +152,11 @@ impl Service {
         let (reporter, operation) = operation::new();
         *starting = Some(operation.clone());
         let service = self.clone();
+        // One that runs with the image before goes on to say so.
+        let phase = self.vm.phase().borrow().clone();
+        if request.retry_image && matches!(phase, Phase::Stopped | Phase::Failed { .. }) {
+            good_image::forgive(&self.home);
+        }
         // Not part of the request: whoever asked may go away.
         tokio::spawn(async move {
             for notice in changed.map(|c| c.notices).unwrap_or_default() {
@@ -164,56 +170,17 @@ impl Service {
         Ok(operation)
     }
 
-    /// Boots with the settings; where those have changed since the engine last came up, and it does not come up with them, with the
-    /// ones before.
-    async fn boot(&self, reporter: &Reporter) -> Result<bool, ApiError> {
-        if matches!(
-            *self.vm.phase().borrow(),
-            Phase::Running | Phase::Paused { .. }
-        ) {
-            return Ok(true);
-        }
-        let tried = self.stored.lock().await.clone();
-        let failure = match self.boot_once(reporter).await {
-            Ok(already) => {
-                if !already {
-                    last_good::remember(&self.home, &tried);
-                }
-                return Ok(already);
-            }
-            Err(failure) => failure,
-        };
-        // Whatever else is wrong, the settings are not the cause of it.
-        if failure.code != ErrorCode::StartFailed {
-            return Err(failure);
-        }
-        let Some(good) = last_good::recall(&self.home) else {
-            return Err(failure);
-        };
-        let safe = tried.back_to(&good);
-        let Some(names) = self.exchange(&tried, &safe).await? else {
-            return Err(failure);
-        };
-        reporter.notice(format!(
-            "The engine does not start with the new {names}: {failure}. The settings before are tried."
-        ));
-        match self.boot_once(reporter).await {
-            Ok(_) => Err(last_good::rolled_back(&names, failure)),
-            Err(_) => {
-                // Nor with those before: the new ones are not to blame, and stay.
-                self.exchange(&safe, &tried).await?;
-                Err(failure)
-            }
-        }
-    }
-
-    async fn boot_once(&self, reporter: &Reporter) -> Result<bool, ApiError> {
-        let config = self.vm_config(reporter).await?;
-        self.vm.start(config, reporter).await
+    /// As they are stored now.
+    pub(crate) async fn stored_settings(&self) -> Stored {
+        self.stored.lock().await.clone()
     }
 
     /// Replaces what `from` has and nobody has changed since by what `to` has; names the settings that are others now.
-    async fn exchange(&self, from: &Stored, to: &Stored) -> Result<Option<String>, ApiError> {
+    pub(crate) async fn exchange(
+        &self,
+        from: &Stored,
+        to: &Stored,
+    ) -> Result<Option<String>, ApiError> {
         let mut stored = self.stored.lock().await;
         let Some((next, names)) = stored.exchange(from, to) else {
             return Ok(None);
@@ -224,13 +191,13 @@ impl Service {
         Ok(Some(names.join(", ")))
     }
 
-    async fn vm_config(&self, reporter: &Reporter) -> Result<VmConfig, ApiError> {
+    /// The VM of a start with the guest image in this folder.
+    pub(crate) async fn vm_config(
+        &self,
+        image: PathBuf,
+        reporter: &Reporter,
+    ) -> Result<VmConfig, ApiError> {
         let settings = self.settings().await;
-        let image = image::find().map_err(|e| {
-            ApiError::new(ErrorCode::Unavailable, e)
-                .at_stage("check")
-                .with_hint("build it, or set LONGSHORE_GUEST_IMAGE to its folder")
-        })?;
         let (shares, notices) = shares::plan(&settings, shares::user_home().as_deref());
         for notice in notices {
             reporter.notice(notice);

@@ -51,6 +51,15 @@ pub fn log_file(home: &Home) -> PathBuf {
     home.root().join("vm").join("vm.log")
 }
 
+fn config_file(home: &Home) -> PathBuf {
+    home.root().join("vm").join("config.json")
+}
+
+/// What the VM that was started last is made of.
+pub fn last_config(home: &Home) -> Option<VmConfig> {
+    serde_json::from_slice(&std::fs::read(config_file(home)).ok()?).ok()
+}
+
 /// How the VM ended that has run last, if its process was able to say so.
 pub fn last_state(home: &Home) -> Option<VmState> {
     let text = std::fs::read(last_state_file(home.root())).ok()?;
@@ -65,7 +74,7 @@ pub async fn find(home: &Home) -> Option<Client> {
 /// Starts the process; it lives on when this one dies.
 pub async fn spawn(home: &Home, config: &VmConfig) -> Result<Client, VmProcessError> {
     let program = spawn::sibling("longshore-vm")?;
-    let config_file = home.root().join("vm").join("config.json");
+    let config_file = config_file(home);
     let json = serde_json::to_vec_pretty(config)
         .map_err(|e| VmProcessError::Config(config_file.clone(), e.into()))?;
     settings_file::replace(&config_file, &json)

@@ -12,6 +12,8 @@ use sha2::{Digest, Sha256};
 
 /// A manifest is a list of packages and three files; more is no manifest.
 const MAX_MANIFEST: u64 = 4 << 20;
+/// Those that the manifest has checksums of.
+const NAMES: [&str; 3] = ["kernel", "initramfs", "root.erofs"];
 
 /// Files of a guest image that QEMU is given.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -94,19 +96,9 @@ pub fn check(dir: &Path, cache: &Path) -> Result<GuestImage, ImageError> {
         .unwrap_or_default();
     let mut after = Checked::default();
     let mut paths = Vec::new();
-    for name in ["kernel", "initramfs", "root.erofs"] {
+    for name in NAMES {
         let path = dir.join(name);
-        let expected = manifest
-            .files
-            .iter()
-            .find(|file| file.name == name)
-            .ok_or_else(|| {
-                let reason = format!("it does not list {name}");
-                ImageError::Manifest {
-                    path: dir.join("manifest.json"),
-                    reason,
-                }
-            })?;
+        let expected = expected(&manifest, dir, name)?;
         after.files.push(check_file(dir, &path, expected, &before)?);
         paths.push(path);
     }
@@ -120,6 +112,38 @@ pub fn check(dir: &Path, cache: &Path) -> Result<GuestImage, ImageError> {
         initramfs,
         root,
         kernel_release: manifest.kernel_release,
+    })
+}
+
+/// What tells an image from others: SHA-256, in hex, over the checksums of its files as the manifest gives them.
+pub fn digest(dir: &Path) -> Result<String, ImageError> {
+    let manifest = read_manifest(dir)?;
+    let mut hash = Sha256::new();
+    for name in NAMES {
+        hash.update(expected(&manifest, dir, name)?.sha256.to_ascii_lowercase());
+    }
+    Ok(hex(&hash.finalize()))
+}
+
+/// Reads all files through and compares them with the manifest.
+pub fn verify(dir: &Path) -> Result<(), ImageError> {
+    let manifest = read_manifest(dir)?;
+    for name in NAMES {
+        let expected = expected(&manifest, dir, name)?;
+        check_file(dir, &dir.join(name), expected, &Checked::default())?;
+    }
+    Ok(())
+}
+
+fn expected<'a>(
+    manifest: &'a Manifest,
+    dir: &Path,
+    name: &str,
+) -> Result<&'a ManifestFile, ImageError> {
+    let found = manifest.files.iter().find(|file| file.name == name);
+    found.ok_or_else(|| ImageError::Manifest {
+        path: dir.join("manifest.json"),
+        reason: format!("it does not list {name}"),
     })
 }
 
@@ -204,11 +228,11 @@ fn sha256(path: &Path) -> std::io::Result<String> {
             length => hash.update(&buffer[..length]),
         }
     }
-    Ok(hash
-        .finalize()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect())
+    Ok(hex(&hash.finalize()))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]
@@ -217,7 +241,7 @@ mod tests {
 
     fn image(dir: &Path) {
         let mut files = Vec::new();
-        for name in ["kernel", "initramfs", "root.erofs"] {
+        for name in NAMES {
             fs::write(dir.join(name), name).unwrap();
             let sha256 = sha256(&dir.join(name)).unwrap();
             files.push(serde_json::json!({"name": name, "size": name.len(), "sha256": sha256}));

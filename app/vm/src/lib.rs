@@ -19,7 +19,7 @@ mod boot;
 pub mod console;
 mod disk;
 pub mod guest;
-mod image;
+pub mod image;
 mod initramfs;
 mod process;
 mod qemu;

@@ -7,7 +7,11 @@ export type Status = { state: State,
 /**
  * The stage of a start, or why the VM failed or is paused.
  */
-detail?: string, version: string, home: string, docker_host: string, vm?: VmFacts, shares: Array<ShareStatus>, ports: Array<PublishedPort>, host_pid: number, };
+detail?: string, 
+/**
+ * What is not as it should be though the VM runs, and what to do.
+ */
+warning?: string, version: string, home: string, docker_host: string, vm?: VmFacts, shares: Array<ShareStatus>, ports: Array<PublishedPort>, host_pid: number, };
 
 export type VmFacts = { pid?: number, qemu_pid?: number, qemu_version?: string, accelerator?: string, 
 /**
@@ -27,7 +31,11 @@ host: string,
  */
 guest: string, };
 
-export type StartRequest = { cpus?: number, memory?: string, disk?: string, accelerator?: string, channel?: string, shares: Array<string>, };
+export type StartRequest = { cpus?: number, memory?: string, disk?: string, accelerator?: string, channel?: string, shares: Array<string>, 
+/**
+ * The installed guest image is tried again, though it did not come up.
+ */
+retry_image: boolean, };
 
 export type Progress = { "event": "stage", name: string, text: string, elapsed_ms: number, } | { "event": "notice", text: string, } | { "event": "done", 
 /**

@@ -77,23 +77,6 @@ impl ColdEngine {
         finish(command, &format!("docker {}", arguments.join(" ")))
     }
 
-    /// The lines that a docker command prints.
-    pub fn lines(&self, arguments: &[&str]) -> Result<Vec<String>, String> {
-        let output = self.docker(arguments);
-        if !output.status.success() {
-            let error = super::text(&output.stderr);
-            return Err(format!(
-                "docker {}: {error}{}",
-                arguments.join(" "),
-                self.log()
-            ));
-        }
-        Ok(super::text(&output.stdout)
-            .lines()
-            .map(str::to_owned)
-            .collect())
-    }
-
     /// What its store says of itself: `{"Blobs": …, "Problems": […]}`.
     pub fn store(&self) -> serde_json::Value {
         let mut curl = Command::new("curl");

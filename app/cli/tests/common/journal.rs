@@ -1,9 +1,68 @@
 //! A client's own journal: what the engine has acknowledged to it, and when on the record of the disk.
+//! What was acknowledged is looked for in any engine.
 
 #![allow(dead_code)] // each test binary uses its part
 
+use std::process::Output;
+
+use super::Instance;
 use super::cold_engine::ColdEngine;
 use super::recorded_disk::Recorder;
+
+/// Where it is looked for.
+pub trait Engine {
+    /// `docker ARGUMENTS`, whatever its outcome.
+    fn docker(&self, arguments: &[&str]) -> Output;
+
+    /// A file of a volume.
+    fn volume_file(&self, volume: &str, name: &str) -> Option<String>;
+
+    /// What the engine says of itself when a command fails.
+    fn log(&self) -> String;
+
+    /// The lines that a docker command prints.
+    fn lines(&self, arguments: &[&str]) -> Result<Vec<String>, String> {
+        let output = self.docker(arguments);
+        if !output.status.success() {
+            let error = super::text(&output.stderr);
+            let command = arguments.join(" ");
+            return Err(format!("docker {command}: {error}{}", self.log()));
+        }
+        let lines = super::text(&output.stdout);
+        Ok(lines.lines().map(str::to_owned).collect())
+    }
+}
+
+impl Engine for ColdEngine {
+    fn docker(&self, arguments: &[&str]) -> Output {
+        self.docker(arguments)
+    }
+
+    fn volume_file(&self, volume: &str, name: &str) -> Option<String> {
+        self.volume_file(volume, name)
+    }
+
+    fn log(&self) -> String {
+        self.log()
+    }
+}
+
+impl Engine for Instance {
+    fn docker(&self, arguments: &[&str]) -> Output {
+        self.docker_output(arguments)
+    }
+
+    fn volume_file(&self, volume: &str, name: &str) -> Option<String> {
+        let (mount, path) = (format!("{volume}:/volume"), format!("/volume/{name}"));
+        let read = ["run", "--rm", "-v", &mount, "busybox", "cat", &path];
+        let output = self.docker_output(&read);
+        (output.status.success()).then(|| super::text(&output.stdout))
+    }
+
+    fn log(&self) -> String {
+        String::new()
+    }
+}
 
 /// Something that a client was told is done.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -84,7 +143,7 @@ pub struct Shown {
 }
 
 impl Shown {
-    pub fn ask(engine: &ColdEngine) -> Result<Self, String> {
+    pub fn ask(engine: &impl Engine) -> Result<Self, String> {
         let format = "{{.Names}} {{.State}} {{.Status}}";
         Ok(Self {
             images: engine.lines(&["images", "--format", "{{.Repository}}:{{.Tag}}"])?,
@@ -102,7 +161,7 @@ impl Shown {
     }
 
     /// Whether `fact` still holds.
-    pub fn has(&self, engine: &ColdEngine, fact: &Fact) -> bool {
+    pub fn has(&self, engine: &impl Engine, fact: &Fact) -> bool {
         match fact {
             Fact::Image(name) => self.images.contains(name),
             Fact::Exited(name, code) => {

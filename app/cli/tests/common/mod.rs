@@ -4,10 +4,12 @@
 
 pub mod cold_engine;
 pub mod journal;
+pub mod load;
 pub mod random;
 pub mod recorded_disk;
 pub mod registry;
 pub mod remains;
+pub mod shims;
 pub mod small_disk;
 
 use std::path::{Path, PathBuf};

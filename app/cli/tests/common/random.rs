@@ -2,6 +2,15 @@
 
 #![allow(dead_code)] // each test binary uses its part
 
+/// Kills of each kind, unless LONGSHORE_KILLS says otherwise.
+const KILLS: u64 = 5;
+
+/// How often each kind is to be killed.
+pub fn kills() -> u64 {
+    let told = std::env::var("LONGSHORE_KILLS").ok();
+    told.and_then(|kills| kills.parse().ok()).unwrap_or(KILLS)
+}
+
 /// splitmix64.
 pub struct Random(u64);
 

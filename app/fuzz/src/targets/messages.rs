@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use longshore_channel::{BoxStream, Channel, ChannelError, Listener, hybrid};
-use longshore_host::{engine, guest};
-use longshore_protocol::control::Request;
+use longshore_host::{engine, guest, layers, ports};
+use longshore_protocol::control::{Reply, Request};
 use longshore_protocol::dial::DialReply;
 use longshore_protocol::logs::LogsReply;
 use longshore_protocol::{line, shell};
@@ -32,7 +32,7 @@ pub fn run(input: &[u8]) -> usize {
         .build()
         .expect("a runtime");
     let bound = Bound::new(BOUND);
-    let understood = runtime.block_on(hear(who % 10, said));
+    let understood = runtime.block_on(hear(who % 13, said));
     bound.check();
     usize::from(understood)
 }
@@ -53,7 +53,10 @@ async fn hear(who: u8, said: &[u8]) -> bool {
         6 => engine::store(says(said), PATIENCE).await.is_ok(),
         7 => engine::value(says(said), "/info", PATIENCE).await.is_ok(),
         8 => console(said).await,
-        _ => hybrid::greet(&mut says(said), 1024).await.is_ok(),
+        9 => hybrid::greet(&mut says(said), 1024).await.is_ok(),
+        10 => hybrid::read_port(&mut &said[..]).await.is_ok(),
+        11 => datagrams(said).await,
+        _ => passed_on(said).await,
     }
 }
 
@@ -84,6 +87,41 @@ async fn frames(mut said: &[u8]) -> bool {
         any = true;
     }
     any
+}
+
+/// What the guest sends to the clients of a published UDP port.
+async fn datagrams(mut said: &[u8]) -> bool {
+    let mut buffer = vec![0; ports::LARGEST];
+    let (all, mut told) = (said.len(), 0);
+    while let Ok(datagram) = ports::datagram(&mut said, &mut buffer).await {
+        told += 2 + datagram.len();
+    }
+    assert!(told <= all, "{told} bytes of {all}");
+    told > 0
+}
+
+/// What the window shows of the guest's layers and of its requests.
+async fn passed_on(said: &[u8]) -> bool {
+    let short = |text: &str| assert!(text.chars().count() <= layers::LONGEST);
+    match guest::exchange(says(said), Request::Layers).await {
+        Ok(Reply::Layers(found)) => {
+            let told = layers::told(found);
+            told.services.iter().for_each(|s| short(&s.name));
+            let processes = told.processes.iter();
+            processes.for_each(|p| [&p.layer, &p.name].into_iter().for_each(|text| short(text)));
+            true
+        }
+        Ok(Reply::Spans(found)) => {
+            let told = found.into_iter().map(layers::span);
+            told.for_each(|span| {
+                [span.name, span.service]
+                    .iter()
+                    .for_each(|text| short(text))
+            });
+            true
+        }
+        _ => false,
+    }
 }
 
 async fn console(said: &[u8]) -> bool {

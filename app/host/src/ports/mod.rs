@@ -9,3 +9,4 @@ mod udp;
 pub use listeners::Ports;
 pub use news::{NewsError, converse, follow};
 pub use policy::address;
+pub use udp::{LARGEST, datagram};

@@ -1,11 +1,12 @@
 //! A published UDP port: one stream into the guest for each client, datagrams behind their length (16 bits, big-endian).
 
 use std::collections::HashMap;
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::UdpSocket;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -16,13 +17,15 @@ use super::listeners::Route;
 const MAX_CLIENTS: usize = 256;
 /// Datagrams that wait for one client's stream.
 const QUEUE: usize = 64;
+/// More than a datagram and more than its length can say.
+pub const LARGEST: usize = 65536;
 /// A client that was silent in both directions for so long is forgotten.
 const IDLE: Duration = Duration::from_secs(60);
 
 pub async fn serve(socket: UdpSocket, route: Route, end: CancellationToken) {
     let socket = Arc::new(socket);
     let mut clients: HashMap<SocketAddr, mpsc::Sender<Vec<u8>>> = HashMap::new();
-    let mut buffer = vec![0; 65536];
+    let mut buffer = vec![0; LARGEST];
     loop {
         let received = tokio::select! {
             received = socket.recv_from(&mut buffer) => received,
@@ -52,6 +55,17 @@ pub async fn serve(socket: UdpSocket, route: Route, end: CancellationToken) {
     }
 }
 
+/// The next datagram of the guest, in a buffer of [`LARGEST`] bytes.
+pub async fn datagram<'a, R>(from_guest: &mut R, buffer: &'a mut [u8]) -> io::Result<&'a [u8]>
+where
+    R: AsyncRead + Unpin,
+{
+    let length = from_guest.read_u16().await?;
+    let datagram = &mut buffer[..usize::from(length)];
+    from_guest.read_exact(datagram).await?;
+    Ok(datagram)
+}
+
 async fn carry(
     socket: Arc<UdpSocket>,
     client: SocketAddr,
@@ -79,12 +93,8 @@ async fn carry(
         let Ok(mut from_guest) = answer.connected().await else {
             return;
         };
-        let mut buffer = vec![0; 65536];
-        while let Ok(length) = from_guest.read_u16().await {
-            let datagram = &mut buffer[..usize::from(length)];
-            if from_guest.read_exact(datagram).await.is_err() {
-                return;
-            }
+        let mut buffer = vec![0; LARGEST];
+        while let Ok(datagram) = datagram(&mut from_guest, &mut buffer).await {
             seen.send_replace(());
             let _ = socket.send_to(datagram, client).await;
         }
