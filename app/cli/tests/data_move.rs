@@ -4,6 +4,7 @@
 mod common;
 
 use std::path::Path;
+use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use common::small_disk::SmallDisk;
@@ -11,6 +12,24 @@ use common::{Instance, eventually, expect_success, finish_child, text};
 
 /// Another file system than the one of temporary folders, on every Linux machine with containers.
 const OTHER: &str = "/dev/shm";
+
+/// A move of the data to `folder` that has begun to copy.
+fn in_the_middle_of_moving(vm: &Instance, folder: &Path) -> Child {
+    let moving = vm
+        .longshore_command()
+        .args(["settings", "move-data"])
+        .arg(folder)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("longshore");
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !folder.join("data.img.part").exists() {
+        assert!(Instant::now() < deadline, "nothing is copied");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    moving
+}
 
 #[test]
 fn the_data_moves_and_nothing_is_lost() {
@@ -93,23 +112,12 @@ fn the_data_moves_and_nothing_is_lost() {
     // The service is killed while it copies; the data is where it was.
     let away = other.path().join("away");
     let service = vm.host_pid().expect("a service");
-    let mut moving = vm.longshore_command();
-    let mut moving = moving
-        .args(["settings", "move-data"])
-        .arg(&away)
-        .stdout(std::process::Stdio::null())
-        .stderr(std::process::Stdio::null())
-        .spawn()
-        .expect("longshore");
-    let deadline = Instant::now() + Duration::from_secs(60);
-    while !away.join("data.img.part").exists() {
-        assert!(Instant::now() < deadline, "nothing is copied");
-        std::thread::sleep(Duration::from_millis(1));
-    }
+    let moving = in_the_middle_of_moving(&vm, &away);
     // SAFETY: plain kill(2) on the service of this home, which status named a moment ago.
     unsafe { libc::kill(service, libc::SIGKILL) };
-    assert!(!moving.wait().expect("its end").success());
+    assert!(!finish_child(moving, "move-data").status.success());
     // It may still be in the middle of a write, with its sockets open.
+    let deadline = Instant::now() + Duration::from_secs(60);
     while Path::new(&format!("/proc/{service}")).exists() {
         assert!(Instant::now() < deadline, "it does not end");
         std::thread::sleep(Duration::from_millis(5));
@@ -222,19 +230,7 @@ fn the_data_stays_where_it_is_when_there_is_no_room() {
     std::fs::create_dir(&filling).expect("a folder");
     let disk = SmallDisk::mount(&filling, "2g");
     let service = vm.host_pid().expect("a service");
-    let moving = vm
-        .longshore_command()
-        .args(["settings", "move-data"])
-        .arg(&filling)
-        .stdout(std::process::Stdio::piped())
-        .stderr(std::process::Stdio::piped())
-        .spawn()
-        .expect("longshore");
-    let deadline = Instant::now() + Duration::from_secs(60);
-    while !filling.join("data.img.part").exists() {
-        assert!(Instant::now() < deadline, "nothing is copied");
-        std::thread::sleep(Duration::from_millis(1));
-    }
+    let moving = in_the_middle_of_moving(&vm, &filling);
     // It holds still while the room is taken away.
     // SAFETY: plain kill(2) on the service of this home, which status named a moment ago.
     unsafe { libc::kill(service, libc::SIGSTOP) };
