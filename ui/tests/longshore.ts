@@ -1,6 +1,7 @@
 // A Longshore of its own for a test: programs, home, docker command, registry.
 import { type ChildProcess, execFile, spawn } from 'node:child_process';
-import { chmodSync, existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { createHash } from 'node:crypto';
+import { chmodSync, cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { connect, createServer, type Server, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
@@ -8,6 +9,7 @@ import { promisify } from 'node:util';
 
 const run = promisify(execFile);
 const root = resolve(import.meta.dirname, '../..');
+const guestArchitecture = process.arch === 'arm64' ? 'aarch64' : 'x86_64';
 const target = resolve(root, process.env['CARGO_TARGET_DIR'] ?? 'target');
 
 export class Longshore {
@@ -107,6 +109,23 @@ export class Longshore {
     const file = folders.map((f) => join(f, `${image}.tar`)).find(existsSync);
     if (!file) throw new Error(`${image}.tar is missing: scripts/images ${image}`);
     return file;
+  }
+
+  /** A guest image of its own, which `updateImage` may change. */
+  installImage() {
+    const image = join(this.folder, 'guest-image');
+    cpSync(join(target, 'guest-image', guestArchitecture), image, { recursive: true });
+    this.env['LONGSHORE_GUEST_IMAGE'] = image;
+  }
+
+  /** An update of the guest image with this in place of one of its files, and the manifest that goes with it. */
+  updateImage(name: string, content: Buffer) {
+    const image = this.env['LONGSHORE_GUEST_IMAGE']!;
+    writeFileSync(join(image, name), content);
+    const path = join(image, 'manifest.json');
+    const manifest = JSON.parse(readFileSync(path, 'utf8')) as { files: { name: string; size: number; sha256: string }[] };
+    Object.assign(manifest.files.find((file) => file.name === name)!, { size: content.length, sha256: createHash('sha256').update(content).digest('hex') });
+    writeFileSync(path, JSON.stringify(manifest));
   }
 
   /** A registry that takes requests and never answers; its name as the VM sees it. */

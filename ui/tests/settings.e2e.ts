@@ -14,6 +14,7 @@ const options = () => page.getByLabel('Engine options');
 const button = (name: string) => page.getByRole('button', { name, exact: true });
 
 beforeAll(async () => {
+  longshore.installImage();
   await longshore.longshore('settings', 'set', 'cpus=2', 'memory=1g', 'disk=8g', 'docker_context=false');
   await longshore.longshore('start');
   browser = await launch();
@@ -119,3 +120,18 @@ it('takes back what the engine does not start with, and says why', async () => {
   await page.getByRole('menuitem', { name: 'Restart' }).click();
   await page.getByText('does not start with the new accelerator').waitFor({ timeout: 150_000 });
 }, 300_000);
+
+it('runs with the image before when an update does not start, and says so', async () => {
+  await expect.poll(() => existsSync(`${longshore.home}/good-image/good.json`), { message: 'the image that works is kept', timeout: 60_000 }).toBe(true);
+  longshore.updateImage('kernel', Buffer.alloc(8 << 20));
+  await page.getByRole('button', { name: 'Engine actions' }).click();
+  await page.getByRole('menuitem', { name: 'Restart' }).click();
+  const attention = button('Needs attention');
+  await attention.waitFor({ timeout: 300_000 });
+  await page.getByText('Engine running').waitFor();
+  await picture(page, 'needs-attention');
+  expect(await attention.getAttribute('title')).toContain('--retry-image');
+  await accessible(page);
+  await attention.click();
+  await page.getByText(/The installed guest image does not start/i).first().waitFor();
+}, 330_000);

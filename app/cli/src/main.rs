@@ -12,6 +12,7 @@ mod shell;
 mod status;
 mod terminal;
 mod ui;
+mod welcome;
 
 use std::process::ExitCode;
 
@@ -62,6 +63,7 @@ async fn run(command: Command) -> Result<ExitCode, ApiError> {
         }
         Command::App => app::open(&home),
         Command::Ui(flags) => ui::show(&client, flags).await,
+        Command::Welcome => welcome::run(&client).await,
         Command::Settings(command) => settings::run(&client, command).await,
     }
 }

@@ -66,6 +66,8 @@ pub enum Command {
         after_help = "The address works once, for two minutes; the pages stay open until the host service ends, or --close."
     )]
     Ui(UiFlags),
+    /// Run a first container, a page on a port of this machine; it needs no registry
+    Welcome,
     /// Show or change settings
     #[command(subcommand)]
     Settings(SettingsCommand),

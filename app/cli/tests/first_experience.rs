@@ -23,6 +23,51 @@ fn a_second_start_changes_nothing() {
 }
 
 #[test]
+fn a_first_container_needs_no_registry() {
+    let vm = Instance::new();
+    let refused = vm.longshore(&["welcome"]);
+    assert_eq!(refused.status.code(), Some(4));
+    assert!(text(&refused.stderr).contains("longshore start"));
+    vm.start(&[]);
+    let welcome = || {
+        let output = vm.longshore(&["welcome"]);
+        expect_success(&output, "longshore welcome");
+        let port = vm.docker(&["port", "welcome", "80"]);
+        let said = text(&output.stdout);
+        assert!(said.contains(&format!("http://{port}/")), "{said}");
+        let mut curl = std::process::Command::new("curl");
+        curl.args(["--silent", "--fail", &format!("http://{port}/")]);
+        let page = common::finish(curl, "curl");
+        assert!(text(&page.stdout).contains("Your first container runs."));
+        vm.docker(&["inspect", "-f", "{{.Id}} {{.State.Status}}", "welcome"])
+    };
+    let first = welcome();
+    assert!(first.ends_with(" running"), "{first}");
+    let log = vm.docker_output(&["logs", "welcome"]);
+    assert!(text(&log.stderr).contains("response:200"));
+    let files = vm.docker(&["exec", "welcome", "sh", "-c", "ls /www"]);
+    assert_eq!(files, "index.html");
+    // Asked again it is the same one, also after it was stopped.
+    assert_eq!(welcome(), first);
+    vm.docker(&["stop", "welcome"]);
+    assert_eq!(welcome(), first);
+
+    // Another container of that name is left alone.
+    vm.docker(&["rm", "-f", "welcome"]);
+    let create = ["create", "--name", "welcome", "longshore/welcome", "sh"];
+    let other = vm.docker(&create);
+    let refused = vm.longshore(&["welcome"]);
+    assert_eq!(refused.status.code(), Some(4));
+    let said = text(&refused.stderr);
+    assert!(
+        said.contains("another container that is called welcome"),
+        "{said}"
+    );
+    let created = vm.docker(&["inspect", "-f", "{{.Id}} {{.State.Status}}", "welcome"]);
+    assert_eq!(created, format!("{other} created"));
+}
+
+#[test]
 fn two_starts_at_once_boot_one_vm() {
     let vm = Instance::new();
     let children: Vec<_> = (0..2)

@@ -1,5 +1,6 @@
 //! The engine as the tray shows it: its state as it changes, and what a click asks of it.
 
+use std::sync::Mutex;
 use std::time::Duration;
 
 use futures::{Stream, StreamExt};
@@ -20,21 +21,30 @@ const PAUSES: [Duration; 4] = [
 
 /// What the engine was last seen to do; nothing while the service does not answer.
 #[derive(Default)]
-pub struct Engine(watch::Sender<Option<State>>);
+pub struct Engine {
+    state: watch::Sender<Option<State>>,
+    /// The warning that was told last.
+    told: Mutex<Option<String>>,
+}
 
 impl Engine {
     pub fn state(&self) -> Option<State> {
-        *self.0.borrow()
+        *self.state.borrow()
     }
 
     /// The states to come, and the one that is.
     pub fn subscribe(&self) -> watch::Receiver<Option<State>> {
-        self.0.subscribe()
+        self.state.subscribe()
     }
 
     /// Gives what was there before.
     fn note(&self, state: Option<State>) -> Option<State> {
-        self.0.send_replace(state)
+        self.state.send_replace(state)
+    }
+
+    fn is_new(&self, warning: &str) -> bool {
+        let mut told = self.told.lock().expect("told of a warning");
+        told.replace(warning.to_owned()).as_deref() != Some(warning)
     }
 }
 
@@ -75,6 +85,24 @@ fn see(app: &AppHandle, now: Option<&EngineState>) {
         let why = now.detail.as_deref().unwrap_or("Its log says why");
         news::tell("Longshore's engine has failed", why);
     }
+    if now.is_some_and(|now| now.state == State::Running) && before != Some(State::Running) {
+        tell_warning(app);
+    }
+}
+
+/// Tells, once each, of what is not as it should be though the engine runs.
+fn tell_warning(app: &AppHandle) {
+    let app = app.clone();
+    tauri::async_runtime::spawn(async move {
+        let Ok(status) = app.state::<Client>().status().await else {
+            return;
+        };
+        if let Some(warning) = status.warning
+            && app.state::<Engine>().is_new(&warning)
+        {
+            news::tell("Longshore's engine needs attention", &warning);
+        }
+    });
 }
 
 /// Does what a click in the tray asks for.

@@ -19,7 +19,7 @@ use crate::home::Home;
 use crate::spawn;
 use crate::types::{
     DataMove, EngineState, LogSource, Progress, SettingsChange, SettingsChanged, ShareRequest,
-    StartRequest, Status, StreamRequest, TerminalKind, UiAddress, UploadRequest,
+    StartRequest, Status, StreamRequest, TerminalKind, UiAddress, UploadRequest, Welcome,
 };
 
 /// Larger answers are not part of this API.
@@ -130,6 +130,11 @@ impl Client {
     /// What a diagnosis needs, secrets removed: tar, compressed with gzip.
     pub async fn diagnostics(&self) -> Result<Bytes, ApiError> {
         collect(self.send(Method::GET, "/v1/diagnostics", &()).await?).await
+    }
+
+    /// Runs a first container, which needs no registry; one that is there is started.
+    pub async fn welcome(&self) -> Result<Welcome, ApiError> {
+        self.json(Method::POST, "/v1/welcome", &()).await
     }
 
     /// Ends the service; the VM goes on.

@@ -243,6 +243,18 @@ pub struct UiAddress {
     pub url: String,
 }
 
+/// The answer to `POST /v1/welcome`, which runs a first container.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+pub struct Welcome {
+    /// The container's.
+    pub name: String,
+    /// Its page, when its port is published.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, ts(optional))]
+    pub url: Option<String>,
+}
+
 /// A page's request to `/api/…` or `/docker/…`: the first message on a browser's `stream` socket, and what the window hands on.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[cfg_attr(test, derive(ts_rs::TS))]

@@ -34,6 +34,7 @@ fn generated() -> String {
         one::<types::UploadRequest>(),
         one::<types::Saving>(),
         one::<types::DataMove>(),
+        one::<types::Welcome>(),
         one::<types::Layers>(),
         one::<types::LayerService>(),
         one::<types::ChainProcess>(),

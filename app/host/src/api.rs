@@ -27,7 +27,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::operation::Operation;
 use crate::service::{self, Service};
-use crate::{channel, diagnose, doctor, layers, logs, splice, store_check, web};
+use crate::{channel, diagnose, doctor, layers, logs, splice, store_check, web, welcome};
 
 pub type Body = BoxBody<Bytes, io::Error>;
 
@@ -153,6 +153,7 @@ pub async fn route(
         (&Method::POST, ["v1", "shell"]) if caller == Caller::Local => {
             shell(request, service).await
         }
+        (&Method::POST, ["v1", "welcome"]) => json(&welcome::run(service).await?),
         (&Method::GET, ["v1", "doctor"]) => json(&doctor::examine(service).await),
         (&Method::GET, ["v1", "doctor", "store"]) => json(&store_check::examine(service).await),
         (&Method::GET, ["v1", "diagnostics"]) => Ok(archive(diagnose::bundle(service).await?)),

@@ -118,7 +118,7 @@ pub fn span(span: control::Span) -> TraceSpan {
     }
 }
 
-fn short(text: String) -> String {
+pub fn short(text: String) -> String {
     match text.char_indices().nth(LONGEST) {
         Some((end, _)) => text[..end].to_owned(),
         None => text,

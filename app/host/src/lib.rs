@@ -33,3 +33,4 @@ mod store_check;
 mod vm;
 mod vm_process;
 mod web;
+mod welcome;

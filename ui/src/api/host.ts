@@ -14,6 +14,7 @@ import type {
   StartRequest,
   Status,
   TraceSpan,
+  Welcome,
 } from './types';
 
 export class Host {
@@ -38,6 +39,11 @@ export class Host {
 
   changeSettings(assignments: string[]): Promise<SettingsChanged> {
     return this.backend.request('POST', '/api/v1/settings', { body: { assignments } });
+  }
+
+  /** Runs a first container, which needs no registry; one that is there is started. */
+  welcome(): Promise<Welcome> {
+    return this.backend.request('POST', '/api/v1/welcome', { body: null });
   }
 
   doctor(signal?: AbortSignal): Promise<Report> {

@@ -99,6 +99,16 @@ export type DataMove = {
  */
 folder: string, };
 
+export type Welcome = { 
+/**
+ * The container's.
+ */
+name: string, 
+/**
+ * Its page, when its port is published.
+ */
+url?: string, };
+
 export type Layers = { 
 /**
  * Of the guest.

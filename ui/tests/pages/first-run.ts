@@ -1,7 +1,7 @@
 // The first run: who is let in, and the first start.
 import { describe, expect, it } from 'vitest';
 import { accessible, picture } from '../browser';
-import { browser, open, page } from './fixture';
+import { browser, longshore, open, page, row } from './fixture';
 
 describe('first run', () => {
   it('lets one browser in, once', async () => {
@@ -27,4 +27,16 @@ describe('first run', () => {
     await accessible(page);
     await picture(page, 'nothing-yet');
   }, 150_000);
+
+  it('ends with a running container, and its page', async () => {
+    await page.getByRole('button', { name: 'Run a first container' }).click();
+    await row('welcome').getByText(/^Up /).waitFor({ timeout: 60_000 });
+    const port = await longshore.docker('port', 'welcome', '80');
+    expect(port).toMatch(/^127\.0\.0\.1:\d+$/);
+    await row('welcome').getByRole('link', { name: port.split(':')[1] }).waitFor();
+    expect(await (await fetch(`http://${port}/`)).text()).toContain('Your first container runs.');
+    await longshore.docker('rm', '-f', 'welcome');
+    await longshore.docker('rmi', 'longshore/welcome');
+    await page.getByRole('heading', { name: 'No containers yet' }).waitFor();
+  }, 90_000);
 });

@@ -13,7 +13,7 @@
 //! path that nobody else knows, and the path alone opens nothing.
 
 mod bridge;
-mod docker;
+pub mod docker;
 mod files;
 mod session;
 
