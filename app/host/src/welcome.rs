@@ -1,5 +1,6 @@
 //! A first container that needs no registry: a page, served by the VM's own busybox, on a published port.
 
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -75,9 +76,17 @@ fn inspect() -> String {
 /// Where its page is, as the engine says.
 fn address(container: &Value) -> Option<String> {
     let bindings = container["NetworkSettings"]["Ports"]["80/tcp"].as_array()?;
-    let mut ports = bindings.iter().filter_map(|b| b["HostPort"].as_str());
-    let port: u16 = ports.find_map(|port| port.parse().ok())?;
-    Some(format!("http://127.0.0.1:{port}/"))
+    let found = bindings.iter().find_map(|binding| {
+        let port: u16 = binding["HostPort"].as_str()?.parse().ok()?;
+        let address: Option<IpAddr> = binding["HostIp"].as_str().and_then(|ip| ip.parse().ok());
+        // Where it listens on all of them, or on what is not told, this machine's own is one.
+        let address = address.filter(|address| !address.is_unspecified());
+        Some(SocketAddr::new(
+            address.unwrap_or(Ipv4Addr::LOCALHOST.into()),
+            port,
+        ))
+    });
+    Some(format!("http://{}/", found?))
 }
 
 async fn create(service: &Service) -> Result<(), ApiError> {
@@ -249,11 +258,21 @@ mod tests {
     }
 
     #[test]
-    fn an_address_is_made_of_a_number_alone() {
-        let of = |port: &str| json!({ "NetworkSettings": { "Ports": { "80/tcp": [{ "HostPort": port }] } } });
-        let url = "http://127.0.0.1:8080/";
-        assert_eq!(address(&of("8080")).as_deref(), Some(url));
-        assert_eq!(address(&of("80@elsewhere")), None);
+    fn an_address_is_made_of_numbers_alone() {
+        let of = |ip: &str, port: &str| {
+            let binding = json!({ "HostIp": ip, "HostPort": port });
+            address(&json!({ "NetworkSettings": { "Ports": { "80/tcp": [binding] } } }))
+        };
+        for (ip, url) in [
+            ("127.0.0.1", "http://127.0.0.1:8080/"),
+            ("192.0.2.7", "http://192.0.2.7:8080/"),
+            ("0.0.0.0", "http://127.0.0.1:8080/"),
+            ("::1", "http://[::1]:8080/"),
+            ("me@elsewhere", "http://127.0.0.1:8080/"),
+        ] {
+            assert_eq!(of(ip, "8080").as_deref(), Some(url), "{ip}");
+        }
+        assert_eq!(of("127.0.0.1", "80@elsewhere"), None);
         assert_eq!(address(&json!({})), None);
     }
 }
