@@ -77,15 +77,16 @@ need_test_packages() {
   need_packages mmdebstrap=mmdebstrap docker-registry=docker-registry skopeo=skopeo /bin/busybox=busybox-static e2fsck=e2fsprogs python3=python3 /usr/lib/python3*/ensurepip/__init__.py=python3-venv
 }
 
-# build_host [PACKAGE...]: the programs of the host, and more packages.
+# build_host [PACKAGE...]: the programs of the host, what makes the guest image, and more packages.
 build_host() {
   say "building the host programs"
-  cargo build --release --quiet -p longshore -p longshore-host -p longshore-vm -p longshore-file-share "${@/#/-p}"
+  cargo build --release --quiet -p longshore -p longshore-host -p longshore-vm -p longshore-file-share -p longshore-guest-image "${@/#/-p}"
 }
 
+# build_guest_image: by the program that was built before.
 build_guest_image() {
   say "building the guest image ($ARCH)"
-  cargo run --release --quiet -p longshore-guest-image -- --arch "$ARCH" --build --out "$TARGET_DIR/guest-image/$ARCH"
+  "$TARGET_DIR/release/longshore-guest-image" --arch "$ARCH" --build --out "$TARGET_DIR/guest-image/$ARCH"
 }
 
 # debian_mirror: the mirror of the machine's own apt configuration.
