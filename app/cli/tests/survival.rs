@@ -2,6 +2,8 @@
 
 mod common;
 
+use std::os::unix::fs::PermissionsExt;
+
 use common::shims::{self, kill_shim};
 use common::{Instance, eventually, expect_success, shared, text};
 
@@ -153,6 +155,36 @@ fn a_vm_starts_right_after_its_predecessor() {
     // The old process is at any stage of its end now.
     vm.start(&[]);
     vm.docker(&["version"]);
+}
+
+/// Stands in for QEMU: of its first guest the CPUs never run, and the console says what a kernel says whose CPU was not woken.
+const STALLING_QEMU: &str = r#"#!/bin/bash
+case $* in
+  *-kernel*)
+    if [ ! -e "$0.stalled" ]; then
+      echo $$ > "$0.stalled"
+      echo "[   21.004123] rcu: INFO: rcu_preempt detected stalls on CPUs/tasks:"
+      exec qemu-system-x86_64 "$@" -S
+    fi
+    ;;
+esac
+exec qemu-system-x86_64 "$@"
+"#;
+
+#[test]
+fn a_kernel_that_stalls_while_it_boots_is_booted_once_more() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let qemu = folder.path().join("qemu");
+    std::fs::write(&qemu, STALLING_QEMU).expect("a script");
+    std::fs::set_permissions(&qemu, PermissionsExt::from_mode(0o755)).expect("a mode");
+    let mut vm = Instance::new();
+    vm.environment.push(("LONGSHORE_QEMU", qemu.clone()));
+    vm.start(&["--accel", "tcg"]);
+    vm.docker(&["version"]);
+    let stalled = std::fs::read_to_string(qemu.with_extension("stalled")).expect("a first guest");
+    let process = format!("/proc/{}/cmdline", stalled.trim());
+    let left = std::fs::read_to_string(process).unwrap_or_default();
+    assert!(!left.contains("qemu"), "the first QEMU still runs: {left}");
 }
 
 #[test]

@@ -21,7 +21,7 @@ use crate::{
     accelerator::Accelerator,
     arguments::{self, ChannelArguments, Machine, ShareArguments},
     config::{ChannelChoice, VmConfig},
-    console::Console,
+    console::{Console, Signs},
     control::{Stage, StageTime},
     guest::{self, GuestError},
     image::GuestImage,
@@ -34,7 +34,7 @@ use crate::{
 /// QEMU answers its monitor as soon as its devices are made.
 const MONITOR_LIMIT: Duration = Duration::from_secs(20);
 /// An emulated guest on a busy machine; a real accelerator has `accelerator::PROBE_LIMIT`.
-const TCG_KERNEL_LIMIT: Duration = Duration::from_secs(30);
+pub const TCG_KERNEL_LIMIT: Duration = Duration::from_secs(30);
 /// From the kernel's first byte to the agent's answer.
 const AGENT_LIMIT: Duration = Duration::from_secs(120);
 
@@ -77,6 +77,8 @@ pub enum BootError {
     Agent(#[from] GuestError),
     #[error("the guest ended while it booted: {0}")]
     GuestEnded(String),
+    #[error("the guest's kernel says that one of its CPUs has stalled")]
+    Stalled,
     #[error(transparent)]
     Channel(#[from] ChannelError),
     #[cfg(not(target_os = "linux"))]
@@ -93,7 +95,9 @@ impl BootError {
     pub fn stage(&self) -> Stage {
         match self {
             Self::NoLife(_) => Stage::Kernel,
-            Self::NoAgent(_) | Self::Agent(_) | Self::GuestEnded(_) => Stage::Channel,
+            Self::NoAgent(_) | Self::Agent(_) | Self::GuestEnded(_) | Self::Stalled => {
+                Stage::Channel
+            }
             _ => Stage::Qemu,
         }
     }
@@ -126,11 +130,20 @@ impl Clock {
     }
 }
 
+/// How long one attempt to boot is waited for.
+#[derive(Debug, Clone, Copy)]
+pub struct Patience {
+    /// Until the first sign of life.
+    pub life: Duration,
+    /// Whether a kernel that says that it stalls is waited for all the same.
+    pub stalls: bool,
+}
+
 /// Boots on one accelerator, within limits. On an error QEMU is gone again.
 pub async fn boot(
     recipe: &Recipe<'_>,
     accelerator: Accelerator,
-    kernel_limit: Option<Duration>,
+    patience: Patience,
 ) -> Result<Guest, BootError> {
     let mut clock = Clock {
         since: Instant::now(),
@@ -155,12 +168,12 @@ pub async fn boot(
     };
     clock.done(Stage::Qemu);
     (recipe.stage)(Stage::Kernel);
-    let limit = kernel_limit.unwrap_or(TCG_KERNEL_LIMIT);
+    let life = started.signs.wait_for(|signs| signs.life);
     tokio::select! {
-        life = timeout(limit, started.life.wait_for(|life| *life)) => match life {
+        life = timeout(patience.life, life) => match life {
             Ok(Ok(_)) => {}
             Ok(Err(_)) => return Err(ended(recipe, started.child.wait().await).await),
-            Err(_) => return Err(BootError::NoLife(limit)),
+            Err(_) => return Err(BootError::NoLife(patience.life)),
         },
         status = started.child.wait() => return Err(ended(recipe, status).await),
     }
@@ -177,6 +190,10 @@ pub async fn boot(
             Err(_) => return Err(BootError::NoAgent(AGENT_LIMIT)),
         },
         _ = started.child.wait() => return Err(guest_ended(recipe.console)),
+        // When the console has ended, so has QEMU.
+        Ok(_) = started.signs.wait_for(|signs| signs.stall), if !patience.stalls => {
+            return Err(BootError::Stalled);
+        }
     }
     clock.done(Stage::Channel);
     Ok(Guest {
@@ -219,7 +236,7 @@ struct Started {
     pid: u32,
     monitor: Stream,
     channel: Arc<dyn Channel>,
-    life: watch::Receiver<bool>,
+    signs: watch::Receiver<Signs>,
 }
 
 fn start(recipe: &Recipe<'_>, accelerator: Accelerator) -> Result<Started, BootError> {
@@ -260,10 +277,10 @@ fn start(recipe: &Recipe<'_>, accelerator: Accelerator) -> Result<Started, BootE
         program: recipe.qemu.program.clone(),
         source,
     })?;
-    let (life_sender, life) = watch::channel(false);
+    let (sender, signs) = watch::channel(Signs::default());
     if let Some(stdout) = child.stdout.take() {
         let console = recipe.console.clone();
-        tokio::spawn(async move { console.follow(stdout, life_sender).await });
+        tokio::spawn(async move { console.follow(stdout, sender).await });
     }
     if let Some(stderr) = child.stderr.take() {
         let console = recipe.console.clone();
@@ -275,7 +292,7 @@ fn start(recipe: &Recipe<'_>, accelerator: Accelerator) -> Result<Started, BootE
         pid,
         monitor,
         channel,
-        life,
+        signs,
     })
 }
 

@@ -53,6 +53,11 @@ impl RotatingFile {
     }
 }
 
+/// What Linux says when a CPU has not passed through a quiet state for 21 s, in all wordings (`kernel/rcu/tree_stall.h`).
+fn tells_of_a_stall(line: &str) -> bool {
+    line.contains("rcu: INFO: rcu_") && line.contains("detected") && line.contains("stall")
+}
+
 /// The last lines that were seen, for a failure's report.
 #[derive(Clone, Default)]
 pub struct LastLines(Arc<Mutex<Lines>>);
@@ -64,14 +69,19 @@ struct Lines {
 }
 
 impl LastLines {
-    fn push(&self, bytes: &[u8]) {
+    /// Takes in bytes; a line that they complete is also told to `seen`.
+    fn push(&self, bytes: &[u8], seen: impl Fn(&str)) {
         let mut lines = self
             .0
             .lock()
             .unwrap_or_else(|poisoned| poisoned.into_inner());
         for byte in bytes {
             match byte {
-                b'\n' => lines.finish(),
+                b'\n' => {
+                    if let Some(line) = lines.finish() {
+                        seen(line);
+                    }
+                }
                 // Control characters of a hostile guest do not reach the user's terminal.
                 0..=31 | 127 if *byte != b'\t' => {}
                 _ if lines.open.len() < MAX_LINE => lines.open.push(*byte),
@@ -99,15 +109,16 @@ impl LastLines {
 }
 
 impl Lines {
-    fn finish(&mut self) {
+    fn finish(&mut self) -> Option<&str> {
         let line = std::mem::take(&mut self.open);
         if line.is_empty() {
-            return;
+            return None;
         }
         if self.done.len() == LAST_LINES {
             self.done.pop_front();
         }
         self.done.push_back(String::from_utf8_lossy(&line).into());
+        self.done.back().map(String::as_str)
     }
 }
 
@@ -119,6 +130,15 @@ pub struct Console {
     pub errors: LastLines,
 }
 
+/// What the console has shown of a guest that boots.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Signs {
+    /// A first byte: a kernel runs.
+    pub life: bool,
+    /// The kernel has said that one of its CPUs stalls.
+    pub stall: bool,
+}
+
 impl Console {
     pub fn open(path: &Path) -> io::Result<Self> {
         Ok(Self {
@@ -128,27 +148,36 @@ impl Console {
         })
     }
 
-    /// Takes in the guest's console until it ends; `life` turns true with the first byte.
-    pub async fn follow(&self, from: impl AsyncRead + Unpin, life: watch::Sender<bool>) {
-        self.copy(from, &self.lines, || {
-            if !*life.borrow() {
-                life.send_replace(true);
-            }
-        })
-        .await;
+    /// Takes in the guest's console until it ends, and tells of its signs.
+    pub async fn follow(&self, from: impl AsyncRead + Unpin, signs: watch::Sender<Signs>) {
+        let shown = |line: Option<&str>| {
+            signs.send_if_modified(|signs| {
+                let before = *signs;
+                signs.life = true;
+                signs.stall |= line.is_some_and(tells_of_a_stall);
+                *signs != before
+            });
+        };
+        self.copy(from, &self.lines, shown).await;
     }
 
     /// Takes in QEMU's stderr until it ends.
     pub async fn follow_errors(&self, from: impl AsyncRead + Unpin) {
-        self.copy(from, &self.errors, || {}).await;
+        self.copy(from, &self.errors, |_| {}).await;
     }
 
-    async fn copy(&self, mut from: impl AsyncRead + Unpin, lines: &LastLines, seen: impl Fn()) {
+    /// `seen` hears of each piece, and of each line that is whole.
+    async fn copy(
+        &self,
+        mut from: impl AsyncRead + Unpin,
+        lines: &LastLines,
+        seen: impl Fn(Option<&str>),
+    ) {
         let mut buffer = vec![0; 4096];
         let mut writes = true;
         while let Ok(length @ 1..) = from.read(&mut buffer).await {
-            seen();
-            lines.push(&buffer[..length]);
+            seen(None);
+            lines.push(&buffer[..length], |line| seen(Some(line)));
             let mut file = self
                 .file
                 .lock()
@@ -170,14 +199,38 @@ mod tests {
     #[test]
     fn lines_are_bounded_and_clean() {
         let lines = LastLines::default();
-        lines.push(b"\x1b[31mred\r\n\n");
-        lines.push(&[b'x'; 1000]);
+        let push = |bytes: &[u8]| lines.push(bytes, |_| {});
+        push(b"\x1b[31mred\r\n\n");
+        push(&[b'x'; 1000]);
         assert_eq!(lines.get(), ["[31mred".to_owned(), "x".repeat(MAX_LINE)]);
         for number in 0..100 {
-            lines.push(format!("{number}\n").as_bytes());
+            push(format!("{number}\n").as_bytes());
         }
         assert_eq!(lines.get().len(), LAST_LINES);
         assert_eq!(lines.get().last().unwrap(), "99");
+    }
+
+    #[tokio::test]
+    async fn the_signs_of_a_boot_are_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let console = Console::open(&dir.path().join("console.log")).unwrap();
+        let signs_of = async |text: &str| {
+            let (sender, signs) = watch::channel(Signs::default());
+            console.follow(text.as_bytes(), sender).await;
+            let seen = *signs.borrow();
+            (seen.life, seen.stall)
+        };
+        assert_eq!(signs_of("").await, (false, false));
+        let harmless = "[    0.0] rcu: Preemptible hierarchical RCU implementation.\n";
+        assert_eq!(signs_of(harmless).await, (true, false));
+        for words in [
+            "rcu_preempt detected stalls on CPUs/tasks:",
+            "rcu_preempt self-detected stall on CPU",
+            "rcu_preempt detected expedited stalls on CPUs/tasks: { 3-.... }",
+        ] {
+            let line = format!("[   24.1] rcu: INFO: {words}\r\n");
+            assert_eq!(signs_of(&line).await, (true, true), "{line}");
+        }
     }
 
     #[test]

@@ -23,7 +23,7 @@ use tokio::{
 
 use crate::{
     accelerator::{self, Accelerator, Circumstances, PROBE_LIMIT, Remembered},
-    boot::{self, BootError, Guest, Recipe},
+    boot::{self, BootError, Guest, Patience, Recipe, TCG_KERNEL_LIMIT},
     config::VmConfig,
     console::Console,
     control::{ControlError, ErrorCode, Failure, PauseReason, Request, Running, Stage, VmState},
@@ -307,14 +307,25 @@ async fn choose(recipe: &Recipe<'_>, memory: &std::path::Path) -> Result<(Guest,
     let mut tried = Vec::new();
     let last = plan.candidates.len() - 1;
     for (index, candidate) in plan.candidates.iter().enumerate() {
-        let limit = (*candidate != Accelerator::Tcg).then_some(PROBE_LIMIT);
-        let mut booted = boot::boot(recipe, *candidate, limit).await;
-        if let (Accelerator::Tcg, Err(error @ BootError::GuestEnded(_))) = (candidate, &booted) {
+        let emulated = *candidate == Accelerator::Tcg;
+        let mut patience = Patience {
+            life: if emulated {
+                TCG_KERNEL_LIMIT
+            } else {
+                PROBE_LIMIT
+            },
+            stalls: !emulated,
+        };
+        let mut booted = boot::boot(recipe, *candidate, patience).await;
+        if emulated && let Err(error @ (BootError::GuestEnded(_) | BootError::Stalled)) = &booted {
             // A kernel patches its own code as it starts. Emulation can show another CPU a half-done patch, and the kernel
-            // panics (in `sched_clock_cpu`, once in some hundred boots with QEMU 7.2). It has touched nothing by then.
+            // panics (in `sched_clock_cpu`, once in some hundred boots with QEMU 7.2). And a CPU that has just been brought up
+            // may never be woken by its timer, for which RCU waits for ever (seen once, QEMU 10.0, four CPUs on two).
+            // What is on the disk then is what a power cut leaves. On a machine that is merely slow, the second time is waited for.
             tracing::warn!(%error, "trying once more");
             (recipe.stage)(Stage::Accelerator);
-            booted = boot::boot(recipe, *candidate, limit).await;
+            patience.stalls = true;
+            booted = boot::boot(recipe, *candidate, patience).await;
         }
         match booted {
             Ok(guest) => {
