@@ -151,6 +151,14 @@ fn bad_words_are_refused_with_what_to_do() {
         assert!(!output.status.success(), "{arguments:?}");
         assert!(!output.stderr.is_empty(), "{arguments:?}");
     }
+    let before = text(&vm.longshore(&["settings", "get", "memory"]).stdout);
+    let refused = vm.longshore(&["settings", "set", "cpus=1", "memory=1000g"]);
+    assert!(!refused.status.success());
+    let why = text(&refused.stderr);
+    assert!(why.contains("1024000 MiB, and this machine has"), "{why}");
+    assert!(why.contains("longshore settings set memory="), "{why}");
+    let after = text(&vm.longshore(&["settings", "get", "memory"]).stdout);
+    assert_eq!(after, before, "nothing is half-done");
     assert!(!text(&vm.longshore(&["status"]).stdout).contains("running"));
 }
 

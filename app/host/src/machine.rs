@@ -11,12 +11,13 @@ pub fn detect() -> Machine {
     }
 }
 
+/// Memory of the whole machine, where the system tells.
 #[cfg(target_os = "linux")]
-fn total_memory() -> Option<Size> {
+pub fn total_memory() -> Option<Size> {
     meminfo("MemTotal:")
 }
 
-/// Memory that a new process could get without swapping.
+/// Memory that a new process could get without swapping, where the system tells.
 #[cfg(target_os = "linux")]
 pub fn available_memory() -> Option<Size> {
     meminfo("MemAvailable:")
@@ -31,13 +32,20 @@ fn meminfo(field: &str) -> Option<Size> {
 }
 
 #[cfg(not(target_os = "linux"))]
-fn total_memory() -> Option<Size> {
-    None
+pub fn total_memory() -> Option<Size> {
+    Some(Size(system_memory().total_memory())).filter(|size| size.bytes() > 0)
 }
 
 #[cfg(not(target_os = "linux"))]
 pub fn available_memory() -> Option<Size> {
-    None
+    Some(Size(system_memory().available_memory())).filter(|size| size.bytes() > 0)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn system_memory() -> sysinfo::System {
+    let mut system = sysinfo::System::new();
+    system.refresh_memory();
+    system
 }
 
 /// Free bytes on the file system of `path`.
@@ -50,8 +58,18 @@ pub fn free_disk(path: &std::path::Path) -> Option<u64> {
 }
 
 #[cfg(not(unix))]
-pub fn free_disk(_: &std::path::Path) -> Option<u64> {
-    None
+pub fn free_disk(path: &std::path::Path) -> Option<u64> {
+    // As Windows' volumes are named, which what it mounts below others is compared with.
+    let path = path.canonicalize().ok()?;
+    let path = path.to_str()?.trim_start_matches(r"\\?\").to_owned();
+    let disks = sysinfo::Disks::new_with_refreshed_list_specifics(
+        sysinfo::DiskRefreshKind::nothing().with_storage(),
+    );
+    disks
+        .iter()
+        .filter(|disk| std::path::Path::new(&path).starts_with(disk.mount_point()))
+        .max_by_key(|disk| disk.mount_point().as_os_str().len())
+        .map(|disk| disk.available_space())
 }
 
 /// Bytes that a sparse file takes.

@@ -314,6 +314,20 @@ impl Service {
             );
         }
         let new = next.resolve(self.machine);
+        if new.memory != old.memory
+            && let Some(total) = machine::total_memory()
+            && new.memory > total
+        {
+            return Err(ApiError::invalid(format!(
+                "memory: the VM is to have {} MiB, and this machine has {} MiB",
+                new.memory.as_mib(),
+                total.as_mib()
+            ))
+            .with_hint(format!(
+                "longshore settings set memory={}",
+                Settings::defaults(self.machine).memory
+            )));
+        }
         for (path, _) in new
             .share_list()
             .iter()
