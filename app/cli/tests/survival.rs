@@ -179,8 +179,14 @@ fn a_kernel_that_stalls_while_it_boots_is_booted_once_more() {
     std::fs::set_permissions(&qemu, PermissionsExt::from_mode(0o755)).expect("a mode");
     let mut vm = Instance::new();
     vm.environment.push(("LONGSHORE_QEMU", qemu.clone()));
-    vm.start(&["--accel", "tcg"]);
+    let path = folder.path().to_str().expect("utf-8");
+    vm.start(&["--accel", "tcg", "--share", path]);
     vm.docker(&["version"]);
+    assert_eq!(
+        vm.guest(&format!("cat {path}/qemu")),
+        STALLING_QEMU.trim_end(),
+        "the share serves the second guest"
+    );
     let stalled = std::fs::read_to_string(qemu.with_extension("stalled")).expect("a first guest");
     let process = format!("/proc/{}/cmdline", stalled.trim());
     let left = std::fs::read_to_string(process).unwrap_or_default();

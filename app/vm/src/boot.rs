@@ -3,7 +3,10 @@
 use std::{
     path::{Path, PathBuf},
     process::ExitStatus,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -240,9 +243,12 @@ struct Started {
 }
 
 fn start(recipe: &Recipe<'_>, accelerator: Accelerator) -> Result<Started, BootError> {
+    static ATTEMPTS: AtomicU32 = AtomicU32::new(0);
+    let attempt = ATTEMPTS.fetch_add(1, Ordering::Relaxed);
     let (monitor, monitor_far) = process::socket_pair().map_err(BootError::SocketPair)?;
     let mut fds = vec![monitor_far];
-    let vsock_socket = recipe.config.sockets().join("vsock.sock");
+    // Each attempt has its own: what ends of the attempt before may still remove its name.
+    let vsock_socket = recipe.config.sockets().join(format!("vsock{attempt}.sock"));
     let (channel, channel_arguments) =
         open_channel(recipe.config.channel, &vsock_socket, &mut fds)?;
     let shares: Vec<ShareArguments<'_>> = recipe

@@ -72,7 +72,10 @@ impl Device {
         std::thread::Builder::new()
             .name("vsock-control".into())
             .spawn(move || {
-                let served = daemon.start(&mut listener).and_then(|()| daemon.wait());
+                let started = daemon.start(&mut listener);
+                // There is one QEMU for one device: nobody else finds its name.
+                drop(listener);
+                let served = started.and_then(|()| daemon.wait());
                 tracing::debug!(?served, "the vsock device's connection to QEMU ended");
                 ending.close();
                 for handler in &handlers {
