@@ -33,19 +33,19 @@ fn meminfo(field: &str) -> Option<Size> {
 
 #[cfg(not(target_os = "linux"))]
 pub fn total_memory() -> Option<Size> {
-    Some(Size(system_memory().total_memory())).filter(|size| size.bytes() > 0)
+    Some(Size(system_memory()?.total_memory())).filter(|size| size.bytes() > 0)
 }
 
 #[cfg(not(target_os = "linux"))]
 pub fn available_memory() -> Option<Size> {
-    Some(Size(system_memory().available_memory())).filter(|size| size.bytes() > 0)
+    Some(Size(system_memory()?.available_memory())).filter(|size| size.bytes() > 0)
 }
 
 #[cfg(not(target_os = "linux"))]
-fn system_memory() -> sysinfo::System {
-    let mut system = sysinfo::System::new();
+fn system_memory() -> Option<sysinfo::System> {
+    let mut system = sysinfo::System::new().ok()?;
     system.refresh_memory();
-    system
+    Some(system)
 }
 
 /// Free bytes on the file system of `path`.
@@ -64,7 +64,8 @@ pub fn free_disk(path: &std::path::Path) -> Option<u64> {
     let path = path.to_str()?.trim_start_matches(r"\\?\").to_owned();
     let disks = sysinfo::Disks::new_with_refreshed_list_specifics(
         sysinfo::DiskRefreshKind::nothing().with_storage(),
-    );
+    )
+    .ok()?;
     disks
         .iter()
         .filter(|disk| std::path::Path::new(&path).starts_with(disk.mount_point()))
