@@ -11,7 +11,7 @@ use longshore_protocol::control::{Reply, Request};
 use longshore_protocol::dial::DialReply;
 use longshore_protocol::logs::LogsReply;
 use longshore_protocol::{line, shell};
-use longshore_vm::console::Console;
+use longshore_vm::console::{Console, Signs};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::sync::watch;
 
@@ -127,8 +127,8 @@ async fn passed_on(said: &[u8]) -> bool {
 async fn console(said: &[u8]) -> bool {
     let folder = tempfile::tempdir().expect("a folder");
     let console = Console::open(&folder.path().join("console.log")).expect("a log");
-    let (life, _) = watch::channel(false);
-    console.follow(said, life).await;
+    let (signs, _) = watch::channel(Signs::default());
+    console.follow(said, signs).await;
     let lines = console.lines.get();
     assert!(lines.len() <= 41, "{} lines", lines.len());
     let clean = |line: &String| !line.chars().any(|c| c.is_ascii_control() && c != '\t');
