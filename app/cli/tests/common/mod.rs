@@ -12,6 +12,7 @@ pub mod remains;
 pub mod shims;
 pub mod small_disk;
 
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::OnceLock;
@@ -21,6 +22,8 @@ use std::time::{Duration, Instant};
 pub const PATIENCE: Duration = Duration::from_secs(120);
 /// How long a guest that a test failed on may take to show itself.
 const A_LOOK: Duration = Duration::from_secs(20);
+/// How long a service that was asked to end is waited for.
+const SERVICE_END: Duration = Duration::from_secs(10);
 /// Bytes of a log that are shown then.
 const LOG_END: usize = 4096;
 
@@ -60,6 +63,8 @@ pub fn shared() -> &'static Instance {
     extern "C" fn stop() {
         if let Some(instance) = SHARED.get() {
             instance.tear_down();
+            // What is in a static is not dropped.
+            let _ = std::fs::remove_dir_all(instance.home.path());
         }
     }
     SHARED.get_or_init(|| {
@@ -164,11 +169,12 @@ impl Instance {
 
     /// Stops VM and host service; whatever is left is the test's to find.
     pub fn tear_down(&self) {
-        let service = self.host_pid();
+        let before = self.host_pid();
         let _ = self.longshore_command().arg("stop").output();
-        if let Some(service) = service {
-            // SAFETY: plain kill(2) on the service of this home, which status named a moment ago.
-            unsafe { libc::kill(service, libc::SIGTERM) };
+        // To stop a VM whose service was killed takes another.
+        let after = self.host_pid().filter(|pid| Some(*pid) != before);
+        for service in [before, after].into_iter().flatten() {
+            end_process(service);
         }
     }
 
@@ -244,6 +250,26 @@ impl Instance {
         expect_success(&output, script);
         text(&output.stdout).trim().to_owned()
     }
+}
+
+/// Asks a service of ours to end, and waits until it has: what it still writes would be left behind.
+fn end_process(pid: i32) {
+    // SAFETY: pidfd_open(2) makes a descriptor that nobody else has, or fails.
+    let opened = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
+    let Ok(number @ 0..) = i32::try_from(opened) else {
+        return;
+    };
+    // SAFETY: the descriptor was just made, and is owned here alone.
+    let process = unsafe { OwnedFd::from_raw_fd(number) };
+    // SAFETY: plain kill(2) on the process that status named a moment ago.
+    unsafe { libc::kill(pid, libc::SIGTERM) };
+    let mut watched = libc::pollfd {
+        fd: process.as_raw_fd(),
+        events: libc::POLLIN,
+        revents: 0,
+    };
+    // SAFETY: one entry is watched, for as long as it lives.
+    unsafe { libc::poll(&mut watched, 1, SERVICE_END.as_millis() as i32) };
 }
 
 impl Drop for Instance {
