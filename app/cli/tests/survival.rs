@@ -194,6 +194,74 @@ fn a_kernel_that_stalls_while_it_boots_is_booted_once_more() {
 }
 
 #[test]
+fn how_containers_ended_with_the_engine_is_known_after_the_next_start() {
+    let vm = Instance::new();
+    vm.start(&[]);
+    vm.load("busybox");
+    let run = |name: &str, options: &[&str], script: &str| {
+        let mut words = vec!["run", "-d", "--name", name];
+        words.extend(options);
+        words.extend(["busybox", "sh", "-c", script]);
+        vm.docker(&words);
+    };
+    let trap = "trap 'exit 7' TERM; echo ready; while :; do sleep 0.1; done";
+    let ends_well = "trap 'exit 0' TERM; echo ready; while :; do sleep 0.1; done";
+    run("heeds", &[], trap);
+    run("deaf", &[], "echo ready; exec sleep 1000");
+    run("well", &["--restart", "on-failure"], ends_well);
+    run("again", &["--restart", "unless-stopped"], trap);
+    run("stopped", &["--restart", "unless-stopped"], trap);
+    run("gone", &["--rm"], trap);
+    for name in ["heeds", "deaf", "well", "again", "stopped", "gone"] {
+        eventually("it runs", || vm.docker(&["logs", name]).contains("ready"));
+    }
+    vm.docker(&["stop", "stopped"]);
+    let since = vm.guest("date +%s");
+    expect_success(&vm.longshore(&["restart"]), "restart");
+    let state = |name: &str| {
+        let format = "{{.State.Status}} {{.State.ExitCode}} {{.RestartCount}}";
+        vm.docker(&["inspect", "-f", format, name])
+    };
+    assert_eq!(state("heeds"), "exited 7 0");
+    assert_eq!(state("deaf"), "exited 137 0", "as after docker kill");
+    assert_eq!(
+        state("well"),
+        "exited 0 0",
+        "on-failure, and it has not failed"
+    );
+    assert_eq!(state("stopped"), "exited 7 0");
+    eventually("unless-stopped comes back", || {
+        state("again").starts_with("running")
+    });
+    eventually("--rm is removed", || {
+        !vm.docker(&["ps", "-a", "--format", "{{.Names}}"])
+            .contains("gone")
+    });
+    let died = vm.docker(&[
+        "events",
+        "--since",
+        &since,
+        "--until",
+        &vm.guest("date +%s"),
+        "--filter",
+        "event=die",
+        "--format",
+        "{{.Actor.Attributes.name}} {{.Actor.Attributes.exitCode}}",
+    ]);
+    // What was stopped by hand may have ended in the second that is asked from.
+    let mut died: Vec<&str> = died
+        .lines()
+        .filter(|line| !line.starts_with("stopped"))
+        .collect();
+    died.sort_unstable();
+    assert_eq!(
+        died,
+        ["again 7", "deaf 137", "gone 7", "heeds 7", "well 0"],
+        "each once"
+    );
+}
+
+#[test]
 fn after_a_killed_qemu_everything_is_found_again() {
     let vm = Instance::new();
     vm.start(&[]);

@@ -3,6 +3,7 @@
 use anyhow::Context;
 use clap::Parser;
 use longshore_daemon::config::Options;
+use longshore_daemon::container::closing;
 use longshore_daemon::{Daemon, docker_init, server};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -53,5 +54,8 @@ async fn run(options: Options) -> anyhow::Result<()> {
         }
     }
     stop.cancel();
+    if closing::is_wanted() {
+        closing::run(&daemon).await;
+    }
     server.await.context("serving the Docker API")
 }

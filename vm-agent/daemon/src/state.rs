@@ -11,6 +11,7 @@ use crate::supervisor::Supervisor;
 use crate::volume::Volumes;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use tokio_util::sync::CancellationToken;
 
 /// What the other parts are built from.
 #[derive(Clone)]
@@ -32,6 +33,8 @@ pub struct Daemon {
     pub networks: Networks,
     pub images: Images,
     pub volumes: Volumes,
+    /// Cancelled when the machine ends: no container starts any more.
+    pub closing: CancellationToken,
 }
 
 impl Daemon {
@@ -56,6 +59,7 @@ impl Daemon {
             supervisor: parts.supervisor,
             events: parts.events,
             engine_id: parts.engine_id,
+            closing: CancellationToken::new(),
         };
         let daemon = Arc::new(daemon);
         daemon.containers.reference_volumes(&daemon);

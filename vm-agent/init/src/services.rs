@@ -5,7 +5,7 @@ use crate::service::Plan;
 
 /// Prepares the data disk; what needs the disk waits for it.
 pub const PREPARE_DISK: &str = "prepare-disk";
-/// Stopped first at shutdown, so that no restart policy brings containers back.
+/// Told of a shutdown first, so that no restart policy brings containers back.
 pub const DAEMON: &str = "daemon";
 
 /// In the order in which they are started.

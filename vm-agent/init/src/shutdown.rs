@@ -1,4 +1,4 @@
-//! The orderly end: the daemon, then the containers, then everything else, then the disks, then the power.
+//! The orderly end: the containers and the daemon, then everything else, then the disks, then the power.
 
 use crate::cgroup::CONTAINERS;
 use crate::log;
@@ -23,15 +23,22 @@ const SERVICE_DEADLINE: Duration = Duration::from_secs(3);
 /// How long containers have, as `docker stop` gives them.
 const CONTAINER_DEADLINE: Duration = Duration::from_secs(10);
 const KILL_DEADLINE: Duration = Duration::from_secs(2);
+/// Tells the daemon that it ends with the machine: it starts nothing more, and goes when it has written down how the containers ended.
+const MARKER: &str = "/run/longshore/powering-off";
 const DATA: &str = "/var/lib/longshore";
 /// The agent switches it on.
 const SWAP: &std::ffi::CStr = c"/var/lib/longshore/swap";
 
 pub fn orderly(mut init: Init, reason: &str) -> ! {
     log::error(&format!("powering off ({reason})"));
-    end_services(&mut init, |name| name == DAEMON);
+    if let Err(error) = std::fs::write(MARKER, reason) {
+        log::error(&format!("{MARKER}: {error}"));
+    }
+    ask_to_end(&init, |name| name == DAEMON);
     end_containers();
-    end_services(&mut init, |_| true);
+    see_the_end(&mut init, |name| name == DAEMON);
+    ask_to_end(&init, |_| true);
+    see_the_end(&mut init, |_| true);
     let _ = kill(Pid::from_raw(-1), Signal::SIGKILL);
     // Everything is a child of init by now, and killed.
     while waitpid(None, None).is_ok() {}
@@ -51,28 +58,33 @@ pub fn power_off() -> ExitCode {
     ExitCode::FAILURE
 }
 
-fn end_services(init: &mut Init, which: impl Fn(&str) -> bool) {
-    let pids = |init: &Init| -> Vec<Pid> {
-        let chosen = init
-            .services
-            .iter()
-            .filter(|service| which(service.plan.name));
-        chosen.filter_map(|service| service.pid()).collect()
-    };
-    for pid in pids(init) {
+/// The processes of services, by their names.
+fn pids(init: &Init, which: impl Fn(&str) -> bool) -> Vec<Pid> {
+    let chosen = init
+        .services
+        .iter()
+        .filter(|service| which(service.plan.name));
+    chosen.filter_map(|service| service.pid()).collect()
+}
+
+fn ask_to_end(init: &Init, which: impl Fn(&str) -> bool) {
+    for pid in pids(init, which) {
         let _ = kill(pid, Signal::SIGTERM);
     }
+}
+
+fn see_the_end(init: &mut Init, which: impl Fn(&str) -> bool) {
     let deadline = Instant::now() + SERVICE_DEADLINE;
     // A service that has ended goes to "back off" and, with nobody to start it, stays there.
-    while !pids(init).is_empty() && init.wait_for_child(deadline) {}
-    for pid in pids(init) {
+    while !pids(init, &which).is_empty() && init.wait_for_child(deadline) {}
+    for pid in pids(init, &which) {
         log::error(&format!("process {pid} does not end: killed"));
         let _ = kill(pid, Signal::SIGKILL);
     }
 }
 
 /// SIGTERM for every process that would heed it, SIGKILL for the rest, and for all of them at the deadline.
-/// Supervisor and shims still run and record how each container ended.
+/// Supervisor and shims still run and tell the daemon how each container ended.
 fn end_containers() {
     let Ok(mut events) = File::open(format!("{CONTAINERS}/cgroup.events")) else {
         return;

@@ -122,11 +122,13 @@ pub async fn handle(daemon: &Arc<Daemon>, entry: &Arc<Entry>, exit: Exit) {
     // A stop that came while this was cleaning up counts.
     state.stopped_by_hand = entry.now().state.stopped_by_hand;
     state.oom_killed |= entry.now().state.oom_killed;
-    let again = restart::wanted(
-        &container.host_config.restart_policy,
-        &state,
-        state.stopped_by_hand,
-    );
+    // What ends with the machine is looked at again when the daemon comes up.
+    let again = !daemon.closing.is_cancelled()
+        && restart::wanted(
+            &container.host_config.restart_policy,
+            &state,
+            state.stopped_by_hand,
+        );
     if again {
         state.status = Status::Restarting;
         state.restart_count += 1;

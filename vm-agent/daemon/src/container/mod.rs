@@ -3,6 +3,7 @@
 mod attach;
 mod attach_websocket;
 mod changes;
+pub mod closing;
 pub mod config;
 mod create;
 pub mod exit;

@@ -63,6 +63,8 @@ pub fn after(daemon: &Arc<Daemon>, entry: &Arc<Entry>, delay: Duration) {
         tokio::select! {
             () = tokio::time::sleep(delay) => {}
             () = entry.cancel_restart.notified() => return,
+            // It is started when the engine is.
+            () = daemon.closing.cancelled() => return,
         }
         let Ok(_operation) = entry.operate().await else {
             return;

@@ -56,6 +56,9 @@ pub fn any(type_url: &str, value: Vec<u8>) -> prost_types::Any {
 
 /// Starts what is not running; the caller holds the container's operation lock.
 pub async fn start(daemon: &Arc<Daemon>, entry: &Arc<Entry>) -> ApiResult<()> {
+    if daemon.closing.is_cancelled() {
+        return Err(ApiError::unavailable("the engine is shutting down"));
+    }
     let container = entry.now();
     match container.state.status {
         Status::Running => return Err(ApiError::not_modified()),
