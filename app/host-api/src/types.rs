@@ -366,6 +366,52 @@ pub struct ChainProcess {
     pub uptime_ms: u64,
 }
 
+/// What a container uses, with the names and units of Docker's `GET /containers/ID/stats`: a value of `GET /v1/usage`, by what was asked for.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+pub struct ContainerUsage {
+    #[serde(default)]
+    pub cpu_stats: CpuStats,
+    #[serde(default)]
+    pub memory_stats: MemoryStats,
+}
+
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+pub struct CpuStats {
+    pub cpu_usage: CpuUsage,
+    /// Nanoseconds that all CPUs of the VM ran for together.
+    pub system_cpu_usage: u64,
+    pub online_cpus: u32,
+}
+
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+pub struct CpuUsage {
+    /// Nanoseconds.
+    pub total_usage: u64,
+}
+
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+pub struct MemoryStats {
+    /// Bytes, with the page cache.
+    pub usage: u64,
+    pub limit: u64,
+    pub stats: MemoryDetails,
+}
+
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+#[cfg_attr(test, derive(ts_rs::TS))]
+pub struct MemoryDetails {
+    /// Bytes of page cache that can be dropped at once.
+    pub inactive_file: u64,
+}
+
 /// A finished span: an element of `GET /v1/requests`, a line of `GET /v1/trace/ID`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[cfg_attr(test, derive(ts_rs::TS))]

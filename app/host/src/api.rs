@@ -27,7 +27,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::operation::Operation;
 use crate::service::{self, Service};
-use crate::{channel, diagnose, doctor, layers, logs, splice, store_check, web, welcome};
+use crate::{channel, diagnose, doctor, layers, logs, splice, store_check, usage, web, welcome};
 
 pub type Body = BoxBody<Bytes, io::Error>;
 
@@ -152,6 +152,9 @@ pub async fn route(
         }
         (&Method::POST, ["v1", "shell"]) if caller == Caller::Local => {
             shell(request, service).await
+        }
+        (&Method::GET, ["v1", "usage"]) => {
+            json(&usage::of_containers(request.uri().query(), service).await?)
         }
         (&Method::POST, ["v1", "welcome"]) => json(&welcome::run(service).await?),
         (&Method::GET, ["v1", "doctor"]) => json(&doctor::examine(service).await),

@@ -30,6 +30,7 @@ pub mod settings_file;
 mod shares;
 mod splice;
 mod store_check;
+mod usage;
 mod vm;
 mod vm_process;
 mod web;

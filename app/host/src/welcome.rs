@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Method, Request, StatusCode, header};
-use http_body_util::{BodyExt, Limited};
 use longshore_host_api::types::Welcome;
 use longshore_host_api::{ApiError, ErrorCode};
 use longshore_protocol::shell::{Frame, ShellHeader};
@@ -26,8 +25,6 @@ const PAGE: &str = include_str!("welcome.html");
 const PROGRAM: &str = "/usr/bin/busybox";
 /// It has some 2 MB; more is not taken from a guest.
 const MOST_PROGRAM: usize = 16 << 20;
-/// An answer of the engine is never larger here.
-const MOST_ANSWER: usize = 1 << 20;
 /// For all of it; an emulated VM takes some seconds.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -216,13 +213,7 @@ async fn send(
     request: http::Result<Request<api::Body>>,
 ) -> Result<(StatusCode, Bytes), ApiError> {
     let request = request.map_err(|e| ApiError::internal(e.to_string()))?;
-    let response = docker::forward(request, &service.home().docker_socket()).await?;
-    let status = response.status();
-    let answer = Limited::new(response.into_body(), MOST_ANSWER)
-        .collect()
-        .await
-        .map_err(|e| ApiError::internal(format!("read the engine's answer: {e}")))?;
-    Ok((status, answer.to_bytes()))
+    docker::ask(request, &service.home().docker_socket()).await
 }
 
 /// The engine's own words, when it refuses.

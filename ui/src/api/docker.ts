@@ -262,11 +262,6 @@ export class Docker {
     return this.#ask('POST', '/containers/create', { name: name || undefined }, { body, signal });
   }
 
-  /** One sample; the rates come from two of them. */
-  sample(id: string, signal?: AbortSignal): Promise<Stats> {
-    return this.#ask('GET', `/containers/${id}/stats`, { stream: 'false', 'one-shot': 'true' }, { signal });
-  }
-
   async stats(id: string, signal: AbortSignal): Promise<AsyncGenerator<Stats>> {
     return jsonLines<Stats>((await this.backend.stream('GET', `/docker/containers/${id}/stats?stream=true`, { signal })).chunks);
   }

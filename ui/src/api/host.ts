@@ -2,6 +2,7 @@
 import type { Backend, Following } from './backend';
 import { jsonLines } from './stream';
 import type {
+  ContainerUsage,
   DataMove,
   EngineState,
   Layers,
@@ -57,6 +58,11 @@ export class Host {
 
   layers(signal?: AbortSignal): Promise<Layers> {
     return this.backend.request('GET', '/api/v1/layers', { signal });
+  }
+
+  /** One sample of each; the rates come from two of them. What does not run is left out. */
+  usage(ids: string[], signal?: AbortSignal): Promise<Record<string, ContainerUsage | undefined>> {
+    return this.backend.request('GET', `/api/v1/usage?containers=${ids.join(',')}`, { signal });
   }
 
   /** The last requests to the engine, newest first. */

@@ -149,6 +149,32 @@ service: string, name: string,
  */
 start_us: number, duration_us: number, fields: Record<string, unknown>, };
 
+export type ContainerUsage = { cpu_stats: CpuStats, memory_stats: MemoryStats, };
+
+export type CpuStats = { cpu_usage: CpuUsage, 
+/**
+ * Nanoseconds that all CPUs of the VM ran for together.
+ */
+system_cpu_usage: number, online_cpus: number, };
+
+export type CpuUsage = { 
+/**
+ * Nanoseconds.
+ */
+total_usage: number, };
+
+export type MemoryStats = { 
+/**
+ * Bytes, with the page cache.
+ */
+usage: number, limit: number, stats: MemoryDetails, };
+
+export type MemoryDetails = { 
+/**
+ * Bytes of page cache that can be dropped at once.
+ */
+inactive_file: number, };
+
 export type Settings = { cpus: number, memory: string, swap: string, disk: string, accelerator: string, channel: string, share_home: boolean, shares: Array<string>, publish_address: string, insecure_registries: Array<string>, 
 /**
  * The engine's options, as dockerd's `daemon.json` would hold them (`longshore_protocol::engine_options`).

@@ -1,6 +1,7 @@
 // CPU and memory of the rows in sight, and of no others; nothing is asked while the page is hidden.
-import { docker } from '../api';
+import { host } from '../api';
 import type { CpuStats, Stats } from '../api/docker';
+import type { ContainerUsage } from '../api/types';
 import { attended } from '../shared/attention';
 import { sleep } from '../shared/retry';
 import { SvelteMap } from 'svelte/reactivity';
@@ -8,7 +9,8 @@ import { SvelteMap } from 'svelte/reactivity';
 const PERIOD = 2000;
 /** While nobody touches the page. */
 const QUIET_PERIOD = 6000;
-const AT_ONCE = 3;
+/** More are never in sight; the service answers for no more at once. */
+const AT_ONCE = 200;
 const MOST_REMEMBERED = 2000;
 
 export interface Usage {
@@ -26,7 +28,7 @@ export function cpuPercent(before: CpuStats | undefined, now: CpuStats | undefin
 }
 
 /** Memory without the page cache that can be dropped at once. */
-export function memoryUsed(stats: Stats): number {
+export function memoryUsed(stats: Pick<Stats, 'memory_stats'>): number {
   const usage = stats.memory_stats?.usage ?? 0;
   const inactive = stats.memory_stats?.stats?.['inactive_file'] ?? 0;
   return inactive < usage ? usage - inactive : usage;
@@ -56,27 +58,24 @@ class UsageOfRows {
   }
 
   async #round(signal: AbortSignal) {
-    const queue = [...this.#wanted];
-    const worker = async () => {
-      for (let id = queue.shift(); id !== undefined && !signal.aborted; id = queue.shift()) await this.#sample(id, signal);
-    };
-    await Promise.all(Array.from({ length: AT_ONCE }, worker));
+    const asked = this.#wanted.slice(0, AT_ONCE);
+    if (asked.length === 0) return;
+    // An engine that does not answer shows nothing; the list will say why.
+    const found = await host.usage(asked, signal).catch(() => ({}) as Awaited<ReturnType<typeof host.usage>>);
+    for (const id of asked) {
+      const stats = found[id];
+      if (!stats) this.by.delete(id);
+      else if (this.#wanted.includes(id)) this.#take(id, stats);
+    }
   }
 
-  async #sample(id: string, signal: AbortSignal) {
-    try {
-      const stats = await docker.sample(id, signal);
-      if (!this.#wanted.includes(id)) return;
-      const cpu = cpuPercent(this.#last.get(id), stats.cpu_stats);
-      this.#last.set(id, stats.cpu_stats);
-      const next = { cpu: cpu === undefined ? undefined : Math.round(cpu * 10) / 10, memory: memoryUsed(stats), limit: stats.memory_stats?.limit ?? 0 };
-      const before = this.by.get(id);
-      // What looks the same is not drawn again.
-      if (before?.cpu !== next.cpu || before?.memory !== next.memory) this.by.set(id, next);
-    } catch {
-      // It may have ended since; the list will say so.
-      this.by.delete(id);
-    }
+  #take(id: string, stats: ContainerUsage) {
+    const cpu = cpuPercent(this.#last.get(id), stats.cpu_stats);
+    this.#last.set(id, stats.cpu_stats);
+    const next = { cpu: cpu === undefined ? undefined : Math.round(cpu * 10) / 10, memory: memoryUsed(stats), limit: stats.memory_stats.limit };
+    const before = this.by.get(id);
+    // What looks the same is not drawn again.
+    if (before?.cpu !== next.cpu || before?.memory !== next.memory) this.by.set(id, next);
   }
 }
 

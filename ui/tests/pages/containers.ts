@@ -20,6 +20,15 @@ describe('containers', () => {
     await row('leaves').waitFor({ state: 'detached' });
   });
 
+  it('show what they use', async () => {
+    await longshore.docker('run', '-d', '--name', 'spins', 'busybox', 'sh', '-c', 'while :; do :; done');
+    const cell = (at: number) => row('spins').getByRole('gridcell').nth(at).innerText();
+    await expect.poll(async () => parseFloat(await cell(4)), { timeout: 30_000 }).toBeGreaterThan(20);
+    expect(await cell(5)).toMatch(/^[\d.]+ [kKM]i?B$/);
+    await longshore.docker('rm', '-f', 'spins');
+    await row('spins').waitFor({ state: 'detached' });
+  });
+
   it('stand below their project, whatever it is called', async () => {
     const project = '<img src=x onerror=alert(1)>';
     for (const [service, label] of [['web', 'shop'], ['db', 'shop'], ['evil', project]] as const)

@@ -5,8 +5,8 @@ use std::path::Path;
 
 use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
-use http::{Request, Response};
-use http_body_util::BodyExt;
+use http::{Request, Response, StatusCode};
+use http_body_util::{BodyExt, Limited};
 use hyper_util::rt::TokioIo;
 use longshore_host_api::{ApiError, ErrorCode};
 use tokio::io::AsyncWriteExt;
@@ -15,6 +15,8 @@ use tokio_util::sync::CancellationToken;
 use crate::api::Body;
 use crate::credentials;
 
+/// An answer that is taken whole is never larger.
+const MAX_ANSWER: usize = 1 << 20;
 /// The head of an answer of the guest is never larger.
 const MAX_HEAD: usize = 64 * 1024;
 /// What may pass from the browser to the daemon, and back.
@@ -98,6 +100,17 @@ pub async fn forward(request: Request<Body>, socket: &Path) -> Result<Response<B
     Ok(inward)
 }
 
+/// One request, and its answer as a whole.
+pub async fn ask(request: Request<Body>, socket: &Path) -> Result<(StatusCode, Bytes), ApiError> {
+    let (response, _alive) = send(request, socket).await?;
+    let status = response.status();
+    let answer = Limited::new(response.into_body(), MAX_ANSWER)
+        .collect()
+        .await
+        .map_err(|e| ApiError::internal(format!("read the engine's answer: {e}")))?;
+    Ok((status, answer.to_bytes()))
+}
+
 /// An upgraded connection to the daemon: a POST of `body` to `path`, answered by raw bytes in both directions.
 pub async fn hijack(
     path: &str,
@@ -114,7 +127,7 @@ pub async fn hijack(
     if !response.status().is_informational() && !response.status().is_success() {
         return Err(refusal(response).await);
     }
-    if response.status() != http::StatusCode::SWITCHING_PROTOCOLS {
+    if response.status() != StatusCode::SWITCHING_PROTOCOLS {
         return Err(ApiError::internal("the engine did not open a terminal"));
     }
     let upgraded = hyper::upgrade::on(response).await.map_err(|e| gone(&e))?;
@@ -181,7 +194,7 @@ async fn refusal(response: Response<hyper::body::Incoming>) -> ApiError {
         message: String,
     }
     let status = response.status();
-    let body = http_body_util::Limited::new(response.into_body(), MAX_HEAD);
+    let body = Limited::new(response.into_body(), MAX_HEAD);
     let bytes = body.collect().await.map(|b| b.to_bytes());
     match serde_json::from_slice::<Refusal>(&bytes.unwrap_or_default()) {
         Ok(refusal) => ApiError::conflict(refusal.message),
