@@ -25,4 +25,5 @@ mod process;
 mod qemu;
 mod qmp;
 mod share;
+mod start;
 mod tsc;
