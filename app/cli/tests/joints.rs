@@ -18,7 +18,7 @@ fn guest() -> &'static Instance {
     static SHARED: OnceLock<Instance> = OnceLock::new();
     extern "C" fn stop() {
         if let Some(instance) = SHARED.get() {
-            instance.tear_down();
+            instance.end();
         }
     }
     SHARED.get_or_init(|| {

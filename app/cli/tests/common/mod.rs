@@ -62,9 +62,7 @@ pub fn shared() -> &'static Instance {
     static SHARED: OnceLock<Instance> = OnceLock::new();
     extern "C" fn stop() {
         if let Some(instance) = SHARED.get() {
-            instance.tear_down();
-            // What is in a static is not dropped.
-            let _ = std::fs::remove_dir_all(instance.home.path());
+            instance.end();
         }
     }
     SHARED.get_or_init(|| {
@@ -165,6 +163,12 @@ impl Instance {
         let mut words = vec!["start"];
         words.extend(flags);
         expect_success(&self.longshore(&words), "longshore start");
+    }
+
+    /// The end of one that is in a static, which is not dropped.
+    pub fn end(&self) {
+        self.tear_down();
+        let _ = std::fs::remove_dir_all(self.home.path());
     }
 
     /// Stops VM and host service; whatever is left is the test's to find.
