@@ -148,6 +148,56 @@ ls: can't open 'root/var/lib/thing': Permission denied";
     assert_eq!(person.all_is_the_users(), 0);
 }
 
+/// What packages are made of, out of the image into the folder.
+const COPY: &str = "tar -C / -cf - usr etc var | tar -C /data -xpf -";
+/// apt and dpkg on top of that: their scripts, their user `_apt`, setuid files.
+const APT: &str = r#"
+set -e
+export DEBIAN_FRONTEND=noninteractive
+apt-get -qq update
+apt-get -qq install -y sudo 2>&1
+dpkg --audit
+dpkg --verify
+sudo id -un
+stat -c '%n %a %U %G' /usr/bin/sudo /etc/sudoers /var/lib/apt/lists/partial /usr/bin/su /var/tmp /var/mail
+"#;
+
+#[test]
+#[ignore = "long: Debian on a shared folder"]
+fn apt_installs_into_a_shared_folder() {
+    let person = Person::with(&["debian"]);
+    let shared = person.shared.path().display();
+    let run = |folders: &[&str], script: &str| {
+        let binds = folders.iter().map(|f| format!("--volume={shared}{f}"));
+        let binds: Vec<String> = binds.collect();
+        let mut words = vec!["run", "--rm"];
+        words.extend(binds.iter().map(String::as_str));
+        words.extend(["debian", "sh", "-c", script]);
+        let mut docker = person.vm.docker_command(&words);
+        let child = docker.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+        let output = finish_within(Duration::from_secs(1200), child.expect("docker"), script);
+        expect_success(&output, script);
+        text(&output.stdout).trim().to_owned()
+    };
+    let began = Instant::now();
+    run(&[":/data"], COPY);
+    println!("copied in {:?}", began.elapsed());
+    let began = Instant::now();
+    let said = run(&["/usr:/usr", "/etc:/etc", "/var:/var"], APT);
+    println!("installed in {:?}:\n{said}", began.elapsed());
+    let end = "\
+root
+/usr/bin/sudo 4755 root root
+/etc/sudoers 440 root root
+/var/lib/apt/lists/partial 700 _apt root
+/usr/bin/su 4755 root root
+/var/tmp 1777 root root
+/var/mail 2775 root mail";
+    assert!(said.ends_with(end), "{said}");
+    let kept = person.all_is_the_users();
+    assert!(kept > 3000, "{kept} files");
+}
+
 /// Debian's postgres on the folder, of so many clients that each run so many transactions.
 fn postgres_runs_is_killed_and_recovers(clients: u32, each: u32) {
     let person = Person::with(&["postgres"]);
