@@ -128,6 +128,12 @@ need_rust_src() {
 debian_root() {
   local suite=$1 out=$2; shift 2
   local packages; packages=$(echo "base-files $*" | tr " " ,)
-  mmdebstrap --quiet --variant=extract --aptopt='Acquire::Check-Valid-Until "false"' --include="$packages" "$suite" "$out" \
+  debian_bootstrap "$suite" "$out" --variant=extract --include="$packages"
+}
+
+# debian_bootstrap SUITE OUT.tar OPTION...: what mmdebstrap makes with these options.
+debian_bootstrap() {
+  local suite=$1 out=$2; shift 2
+  mmdebstrap --quiet --aptopt='Acquire::Check-Valid-Until "false"' "$@" "$suite" "$out" \
     "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $(debian_mirror) $suite main"
 }

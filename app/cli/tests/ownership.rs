@@ -65,6 +65,15 @@ impl Person {
     }
 }
 
+/// `docker WORDS`, which takes minutes under emulation; what it says.
+fn patiently(vm: &Instance, words: &[&str], what: &str) -> String {
+    let mut docker = vm.docker_command(words);
+    let child = docker.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+    let output = finish_within(Duration::from_secs(1200), child.expect("docker"), what);
+    expect_success(&output, what);
+    text(&output.stdout).trim().to_owned()
+}
+
 /// What dpkg does with a package, by hand: unpack beside, hand over, set the mode, link, move over what was there.
 const INSTALL: &str = r"
 set -e
@@ -173,11 +182,7 @@ fn apt_installs_into_a_shared_folder() {
         let mut words = vec!["run", "--rm"];
         words.extend(binds.iter().map(String::as_str));
         words.extend(["debian", "sh", "-c", script]);
-        let mut docker = person.vm.docker_command(&words);
-        let child = docker.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
-        let output = finish_within(Duration::from_secs(1200), child.expect("docker"), script);
-        expect_success(&output, script);
-        text(&output.stdout).trim().to_owned()
+        patiently(&person.vm, &words, script)
     };
     let began = Instant::now();
     run(&[":/data"], COPY);
@@ -237,20 +242,13 @@ fn postgres_runs_is_killed_and_recovers(clients: u32, each: u32) {
             words.join(" ")
         );
         command.push(&line);
-        let child = vm
-            .docker_command(&command)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn();
-        let output = finish_within(Duration::from_secs(1200), child.expect("docker"), "pgbench");
-        expect_success(&output, "pgbench");
-        text(&output.stdout)
+        patiently(vm, &command, "pgbench")
     };
     bench(&["-iq", "-s", "2", "postgres"]);
     let (clients, each) = (clients.to_string(), each.to_string());
     let began = Instant::now();
     let report = bench(&["-c", &clients, "-t", &each, "postgres"]);
-    println!("{report}in {:?}", began.elapsed());
+    println!("{report}\nin {:?}", began.elapsed());
     let wanted: u32 =
         clients.parse::<u32>().expect("a number") * each.parse::<u32>().expect("a number");
     let done = || sql("select count(*) from pgbench_history").1;

@@ -40,10 +40,9 @@ async fn sample(name: String, socket: PathBuf) -> Option<(String, ContainerUsage
 }
 
 fn wanted(query: Option<&str>) -> Result<Vec<&str>, ApiError> {
-    let pairs = query.unwrap_or_default().split('&');
+    let mut pairs = query.unwrap_or_default().split('&');
     let list = pairs
-        .filter_map(|pair| pair.strip_prefix(PARAMETER))
-        .next()
+        .find_map(|pair| pair.strip_prefix(PARAMETER))
         .unwrap_or_default();
     let names: Vec<&str> = list.split(',').filter(|name| !name.is_empty()).collect();
     if names.len() > MOST_CONTAINERS {
@@ -52,19 +51,12 @@ fn wanted(query: Option<&str>) -> Result<Vec<&str>, ApiError> {
             names.len()
         )));
     }
-    match names.iter().find(|name| !is_name(name)) {
+    match names.iter().find(|name| !docker::is_name(name)) {
         Some(name) => Err(ApiError::invalid(format!(
             "this is not a container's name or ID: {name}"
         ))),
         None => Ok(names),
     }
-}
-
-/// What a name may consist of (Docker's `RestrictedNameChars`): nothing that could lead elsewhere in an address.
-fn is_name(text: &str) -> bool {
-    let mut bytes = text.bytes();
-    bytes.next().is_some_and(|b| b.is_ascii_alphanumeric())
-        && bytes.all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-'))
 }
 
 #[cfg(test)]

@@ -49,10 +49,7 @@ pub enum Kind {
 
 impl Kind {
     pub fn of(inner: &str) -> Option<Self> {
-        let id = |text: &str| {
-            let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
-            (!text.is_empty() && text.chars().all(plain)).then(|| text.to_owned())
-        };
+        let id = |text: &str| docker::is_name(text).then(|| text.to_owned());
         match inner.strip_prefix('/')?.split_once('/') {
             None if inner == "/stream" => Some(Kind::Stream),
             Some(("exec", name)) => id(name).map(Kind::Exec),

@@ -64,6 +64,13 @@ fn image_of(uri: &http::Uri) -> Option<String> {
     decoded(found).filter(|name| !name.is_empty())
 }
 
+/// What a name may consist of (Docker's `RestrictedNameChars`): nothing that could lead elsewhere in an address.
+pub fn is_name(text: &str) -> bool {
+    let mut bytes = text.bytes();
+    bytes.next().is_some_and(|b| b.is_ascii_alphanumeric())
+        && bytes.all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-'))
+}
+
 /// `%XX` as the byte that it is.
 fn decoded(text: &str) -> Option<String> {
     let mut parts = text.split('%');
