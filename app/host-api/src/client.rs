@@ -2,6 +2,8 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::pin::pin;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::stream::{self, Stream, StreamExt};
@@ -9,9 +11,11 @@ use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full, Limited, StreamBody};
 use hyper::body::{Frame, Incoming};
 use hyper_util::rt::TokioIo;
+use longshore_local_socket as local_socket;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
+use tokio::time::timeout;
 
 use crate::doctor::Report;
 use crate::error::{ApiError, ErrorCode};
@@ -26,6 +30,8 @@ use crate::types::{
 const MAX_ANSWER: usize = 16 << 20;
 /// The longest line of a stream of events.
 const MAX_LINE: usize = 1 << 20;
+/// Whoever waits longer for the beginning of an answer looks whether the service still answers at all, which takes it no time.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A service, reached through its socket.
 #[derive(Clone, Debug)]
@@ -269,12 +275,12 @@ impl Client {
             .body(Full::new(Bytes::from(body)))
             .map_err(|e| ApiError::internal(e.to_string()))?;
         let safe = request.method().is_safe();
-        let mut answer = ask(self.connect().await?, request.clone()).await;
+        let mut answer = self.ask(request.clone()).await;
         // A service that was killed takes connections until the system has closed all that it had.
-        if answer.is_err() && safe && self.may_spawn {
-            answer = ask(self.connect().await?, request).await;
+        if matches!(answer, Err(NoAnswer::Gone(_))) && safe && self.may_spawn {
+            answer = self.ask(request).await;
         }
-        let response = answer.map_err(broken)?;
+        let response = answer?;
         if response.status().is_success() {
             Ok(response)
         } else {
@@ -287,25 +293,87 @@ impl Client {
         B: hyper::body::Body<Data = Bytes> + Send + Unpin + 'static,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        ask(self.connect().await?, request).await.map_err(broken)
+        Ok(self.ask(request).await?)
     }
 
-    async fn connect(&self) -> Result<longshore_local_socket::Stream, ApiError> {
+    /// The beginning of an answer, however long it takes, but not from a service that has stopped to answer.
+    async fn ask<B>(&self, request: Request<B>) -> Result<Response<Incoming>, NoAnswer>
+    where
+        B: hyper::body::Body<Data = Bytes> + Send + Unpin + 'static,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let stream = self.connect().await.map_err(NoAnswer::Unreached)?;
+        let process = local_socket::server_process(&stream);
+        let mut answer = pin!(ask(stream, request));
+        let answer = match timeout(PATIENCE, &mut answer).await {
+            Ok(answer) => answer,
+            Err(_) => tokio::select! {
+                answer = &mut answer => answer,
+                () = self.is_silent() => return Err(NoAnswer::Silent(process)),
+            },
+        };
+        answer.map_err(NoAnswer::Gone)
+    }
+
+    /// Ends when the service takes connections and does not answer even what needs no work.
+    async fn is_silent(&self) {
+        let probe = async {
+            let stream = local_socket::connect(&self.home.host_socket()).await;
+            let request = Request::head("/").header(http::header::HOST, "longshore");
+            if let (Ok(stream), Ok(request)) = (stream, request.body(Full::<Bytes>::default())) {
+                // Whatever comes of it: the service lives, or is gone, which whoever waits learns in its own way.
+                let _ = ask(stream, request).await;
+            }
+        };
+        if timeout(PATIENCE, probe).await.is_ok() {
+            std::future::pending().await
+        }
+    }
+
+    async fn connect(&self) -> Result<local_socket::Stream, ApiError> {
         let no_service = |why| ApiError::new(ErrorCode::NoService, why);
         if self.may_spawn {
             spawn::connect_or_spawn(&self.home)
                 .await
                 .map_err(|e| no_service(e.to_string()))
         } else {
-            longshore_local_socket::connect(&self.home.host_socket())
+            local_socket::connect(&self.home.host_socket())
                 .await
                 .map_err(|e| no_service(format!("the host service is not running: {e}")))
         }
     }
 }
 
+/// Why a request has no answer.
+enum NoAnswer {
+    Unreached(ApiError),
+    Gone(hyper::Error),
+    /// With the number of the process that should answer, where the system tells.
+    Silent(Option<u32>),
+}
+
+impl From<NoAnswer> for ApiError {
+    fn from(reason: NoAnswer) -> Self {
+        match reason {
+            NoAnswer::Unreached(error) => error,
+            NoAnswer::Gone(error) => broken(error),
+            NoAnswer::Silent(process) => {
+                let number = process.map(|number| format!(" (process {number})"));
+                ApiError::new(
+                    ErrorCode::NoService,
+                    "the host service takes requests and does not answer",
+                )
+                .with_hint(format!(
+                    "end longshore-host{} and try again: a running VM goes on",
+                    number.unwrap_or_default()
+                ))
+            }
+        }
+    }
+}
+
 async fn ask<B>(
-    stream: longshore_local_socket::Stream,
+    stream: local_socket::Stream,
     request: Request<B>,
 ) -> hyper::Result<Response<Incoming>>
 where

@@ -10,14 +10,16 @@ use std::path::PathBuf;
 mod unix;
 #[cfg(unix)]
 pub use unix::{
-    Listener, ReadHalf, Stream, WriteHalf, address, connect, hung_up, may_be_served, split,
+    Listener, ReadHalf, Stream, WriteHalf, address, connect, hung_up, may_be_served,
+    server_process, split,
 };
 
 #[cfg(windows)]
 mod pipe;
 #[cfg(windows)]
 pub use pipe::{
-    Listener, ReadHalf, Stream, WriteHalf, address, connect, hung_up, may_be_served, split,
+    Listener, ReadHalf, Stream, WriteHalf, address, connect, hung_up, may_be_served,
+    server_process, split,
 };
 
 /// Why a socket is not served.

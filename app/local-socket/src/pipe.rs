@@ -18,7 +18,9 @@ use tokio::net::windows::named_pipe::{
 };
 use tokio::time::{Instant, sleep};
 use windows_sys::Win32::Foundation::{ERROR_FILE_NOT_FOUND, ERROR_PIPE_BUSY};
-use windows_sys::Win32::System::Pipes::{PeekNamedPipe, WaitNamedPipeW};
+use windows_sys::Win32::System::Pipes::{
+    GetNamedPipeServerProcessId, PeekNamedPipe, WaitNamedPipeW,
+};
 
 use crate::ListenError;
 
@@ -81,6 +83,17 @@ pub async fn connect(path: &Path) -> io::Result<Stream> {
 
 fn is_busy(error: &io::Error) -> bool {
     error.raw_os_error() == Some(ERROR_PIPE_BUSY as i32)
+}
+
+/// The number of the process that serves the stream's other end.
+pub fn server_process(stream: &Stream) -> Option<u32> {
+    let Pipe::Client(pipe) = &stream.pipe else {
+        return None;
+    };
+    let mut process = 0;
+    // SAFETY: the handle is open for as long as the stream is borrowed, and the number is written to a variable of ours.
+    let told = unsafe { GetNamedPipeServerProcessId(pipe.as_raw_handle(), &mut process) } != 0;
+    told.then_some(process)
 }
 
 pub fn split(stream: Stream) -> (ReadHalf, WriteHalf) {

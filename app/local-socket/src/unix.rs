@@ -27,6 +27,11 @@ pub async fn connect(path: &Path) -> io::Result<Stream> {
     Stream::connect(path).await
 }
 
+/// The number of the process that serves the stream's other end, where the system tells.
+pub fn server_process(stream: &Stream) -> Option<u32> {
+    stream.peer_cred().ok()?.pid()?.try_into().ok()
+}
+
 /// The halves of a stream; a dropped write half closes its direction.
 pub fn split(stream: Stream) -> (ReadHalf, WriteHalf) {
     stream.into_split()
