@@ -12,12 +12,13 @@ pub async fn show(client: &Client, json: bool) -> Result<ExitCode, ApiError> {
     let mut report = match client.doctor().await {
         Ok(report) => report,
         Err(error) => {
-            let log = client.home().host_log().display().to_string();
+            let log = client.home().host_log();
+            let hint = error.hint;
             Report {
                 checks: vec![Check::fail(
                     "service",
                     error.message,
-                    format!("look at {log}"),
+                    hint.unwrap_or_else(|| format!("look at {}", log.display())),
                 )],
             }
         }

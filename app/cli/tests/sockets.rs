@@ -110,10 +110,20 @@ fn a_service_that_has_stopped_to_answer_is_told_of() {
     let signal = |signal| unsafe { libc::kill(service, signal) };
     signal(libc::SIGSTOP);
     let begin = Instant::now();
-    let said = refusal(&instance);
+    std::thread::scope(|scope| {
+        for request in [&ASK[..], &["status"], &["doctor"], &["stop"]] {
+            let instance = &instance;
+            scope.spawn(move || {
+                let output = instance.longshore(request);
+                assert!(!output.status.success(), "{request:?}");
+                let said = format!("{}{}", text(&output.stdout), text(&output.stderr));
+                assert!(said.contains("does not answer"), "{said}");
+                let process = format!("process {service}");
+                assert!(said.contains(&process), "{said}");
+            });
+        }
+    });
     println!("told after {:.1?}", begin.elapsed());
-    assert!(said.contains("does not answer"), "{said}");
-    assert!(said.contains(&format!("process {service}")), "{said}");
     signal(libc::SIGCONT);
     expect_success(&instance.longshore(&ASK), "a request to one that goes on");
     instance.tear_down();

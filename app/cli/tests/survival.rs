@@ -143,6 +143,36 @@ fn containers_outlive_the_host_service() {
     vm.docker(&["rm", "-f", "steady"]);
 }
 
+/// The host service lives and cannot do what it is asked: it says so, and whom to end.
+#[test]
+#[ignore = "minutes"]
+fn a_vm_process_that_hangs_is_told_of() {
+    let vm = Instance::new();
+    vm.start(&[]);
+    let process = vm.status()["vm"]["pid"].as_i64().expect("a VM's process");
+    // SAFETY: plain kill(2) on a process that the instance has named a moment ago.
+    let signal = |signal| unsafe { libc::kill(process as i32, signal) };
+    signal(libc::SIGSTOP);
+    assert_eq!(vm.status()["state"], "running");
+    let doctor = vm.longshore(&["doctor"]);
+    let said = text(&doctor.stdout);
+    assert!(
+        said.contains("longshore-vm takes requests and does not answer"),
+        "{said}"
+    );
+    let stop = vm.longshore(&["stop"]);
+    assert!(!stop.status.success());
+    let said = text(&stop.stderr);
+    assert!(
+        said.contains(&format!("end longshore-vm (process {process})")),
+        "{said}"
+    );
+    signal(libc::SIGKILL);
+    eventually("the VM is gone", || vm.status()["state"] != "stopping");
+    vm.start(&[]);
+    vm.docker(&["version"]);
+}
+
 #[test]
 fn a_vm_starts_right_after_its_predecessor() {
     let vm = Instance::new();

@@ -360,7 +360,7 @@ impl From<NoAnswer> for ApiError {
             NoAnswer::Silent(process) => {
                 let number = process.map(|number| format!(" (process {number})"));
                 ApiError::new(
-                    ErrorCode::NoService,
+                    ErrorCode::NoAnswer,
                     "the host service takes requests and does not answer",
                 )
                 .with_hint(format!(

@@ -25,6 +25,8 @@ pub enum ErrorCode {
     RolledBack,
     /// The service could not be reached or started.
     NoService,
+    /// The service takes requests and does not answer them.
+    NoAnswer,
     /// Anything else.
     Internal,
 }
@@ -38,6 +40,7 @@ impl ErrorCode {
             ErrorCode::Forbidden => 403,
             ErrorCode::Conflict => 409,
             ErrorCode::Unavailable | ErrorCode::NoService => 503,
+            ErrorCode::NoAnswer => 504,
             ErrorCode::StartFailed | ErrorCode::RolledBack | ErrorCode::Internal => 500,
         }
     }
@@ -50,7 +53,7 @@ impl ErrorCode {
             ErrorCode::Conflict => 4,
             ErrorCode::Unavailable => 5,
             ErrorCode::StartFailed => 6,
-            ErrorCode::NoService => 7,
+            ErrorCode::NoService | ErrorCode::NoAnswer => 7,
             ErrorCode::RolledBack => 8,
             ErrorCode::Forbidden | ErrorCode::Internal => 1,
         }

@@ -408,9 +408,12 @@ impl Vm {
             Ok(()) | Err(ClientError::Closed) => {}
             Err(error) => {
                 let message = format!("the VM's process could not stop it: {error}");
+                let number = client
+                    .process()
+                    .map(|number| format!(" (process {number})"));
                 return Err(ApiError::internal(message).with_hint(format!(
-                    "kill longshore-vm; it is named in {}",
-                    self.home.root().join("vm").display()
+                    "end longshore-vm{}: what the engine has acknowledged is kept",
+                    number.unwrap_or_default()
                 )));
             }
         }

@@ -1,15 +1,22 @@
 //! A client of `vm/vm.sock`.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use longshore_local_socket::{self as local_socket, ReadHalf, WriteHalf};
 use longshore_protocol::line::{self, LineError};
 use tokio::io::BufReader;
+use tokio::time::timeout;
 
 use crate::control::{
     ControlError, Outcome, Reply, ReplyLine, Request, RequestLine, ShareConfig, VersionInfo,
     VmState,
 };
+
+/// What `longshore-vm` knows by itself is told at once.
+const AT_ONCE: Duration = Duration::from_secs(5);
+/// What QEMU has to do first, beside the time that a stop is given: longer than `longshore-vm` itself waits for it.
+const WITH_QEMU: Duration = Duration::from_secs(30);
 
 /// Why a request had no answer.
 #[derive(Debug, thiserror::Error)]
@@ -23,6 +30,8 @@ pub enum ClientError {
     Line(#[from] LineError),
     #[error("longshore-vm closed the connection")]
     Closed,
+    #[error("longshore-vm takes requests and does not answer")]
+    Silent,
     #[error("longshore-vm answered something else than was asked")]
     Unexpected,
     #[error(transparent)]
@@ -34,6 +43,7 @@ pub struct Client {
     reader: BufReader<ReadHalf>,
     writer: WriteHalf,
     last_id: u64,
+    process: Option<u32>,
 }
 
 impl Client {
@@ -44,23 +54,30 @@ impl Client {
                 path: path.into(),
                 source,
             })?;
+        let process = local_socket::server_process(&stream);
         let (reader, writer) = local_socket::split(stream);
         Ok(Self {
+            process,
             reader: BufReader::new(reader),
             writer,
             last_id: 0,
         })
     }
 
+    /// The number of `longshore-vm`'s process, where the system tells.
+    pub fn process(&self) -> Option<u32> {
+        self.process
+    }
+
     pub async fn version(&mut self) -> Result<VersionInfo, ClientError> {
-        match self.request(Request::Version).await? {
+        match self.request(Request::Version, AT_ONCE).await? {
             Reply::Version(version) => Ok(version),
             _ => Err(ClientError::Unexpected),
         }
     }
 
     pub async fn state(&mut self) -> Result<VmState, ClientError> {
-        match self.request(Request::State).await? {
+        match self.request(Request::State, AT_ONCE).await? {
             Reply::State(state) => Ok(state),
             _ => Err(ClientError::Unexpected),
         }
@@ -68,33 +85,41 @@ impl Client {
 
     /// Turns the connection into a stream of states, the present one first.
     pub async fn watch(mut self) -> Result<Watch, ClientError> {
-        self.send(Request::Watch).await?;
-        Ok(Watch(self))
+        match self.request(Request::Watch, AT_ONCE).await? {
+            Reply::State(present) => Ok(Watch {
+                client: self,
+                present: Some(present),
+            }),
+            _ => Err(ClientError::Unexpected),
+        }
     }
 
     /// Returns when QEMU is gone.
     pub async fn stop(&mut self, deadline_ms: u64, force: bool) -> Result<(), ClientError> {
-        self.done(Request::Stop { deadline_ms, force }).await
+        let limit = WITH_QEMU + Duration::from_millis(deadline_ms);
+        let request = Request::Stop { deadline_ms, force };
+        self.done(request, limit).await
     }
 
     pub async fn pause(&mut self) -> Result<(), ClientError> {
-        self.done(Request::Pause).await
+        self.done(Request::Pause, WITH_QEMU).await
     }
 
     pub async fn resume(&mut self) -> Result<(), ClientError> {
-        self.done(Request::Resume).await
+        self.done(Request::Resume, WITH_QEMU).await
     }
 
     pub async fn add_share(&mut self, share: ShareConfig) -> Result<(), ClientError> {
-        self.done(Request::AddShare(share)).await
+        self.done(Request::AddShare(share), WITH_QEMU).await
     }
 
     pub async fn remove_share(&mut self, tag: impl Into<String>) -> Result<(), ClientError> {
-        self.done(Request::RemoveShare { tag: tag.into() }).await
+        let request = Request::RemoveShare { tag: tag.into() };
+        self.done(request, WITH_QEMU).await
     }
 
     pub async fn grow_disk(&mut self, bytes: u64) -> Result<(), ClientError> {
-        self.done(Request::GrowDisk { bytes }).await
+        self.done(Request::GrowDisk { bytes }, WITH_QEMU).await
     }
 
     /// Returns when `longshore-vm` has given up its lock and its sockets: the next one can start.
@@ -105,16 +130,22 @@ impl Client {
         ) {}
     }
 
-    async fn done(&mut self, request: Request) -> Result<(), ClientError> {
-        match self.request(request).await? {
+    async fn done(&mut self, request: Request, limit: Duration) -> Result<(), ClientError> {
+        match self.request(request, limit).await? {
             Reply::Done => Ok(()),
             _ => Err(ClientError::Unexpected),
         }
     }
 
-    async fn request(&mut self, request: Request) -> Result<Reply, ClientError> {
-        self.send(request).await?;
-        self.reply().await
+    /// After an answer that did not come in time, the connection is of no more use.
+    async fn request(&mut self, request: Request, limit: Duration) -> Result<Reply, ClientError> {
+        let exchange = async {
+            self.send(request).await?;
+            self.reply().await
+        };
+        timeout(limit, exchange)
+            .await
+            .unwrap_or(Err(ClientError::Silent))
     }
 
     async fn send(&mut self, request: Request) -> Result<(), ClientError> {
@@ -141,12 +172,19 @@ impl Client {
 }
 
 /// The states of a VM as they come.
-pub struct Watch(Client);
+pub struct Watch {
+    client: Client,
+    /// Until it is asked for.
+    present: Option<VmState>,
+}
 
 impl Watch {
     /// The next state; nothing once `longshore-vm` has ended.
     pub async fn next(&mut self) -> Result<Option<VmState>, ClientError> {
-        match self.0.reply().await {
+        if let Some(present) = self.present.take() {
+            return Ok(Some(present));
+        }
+        match self.client.reply().await {
             Ok(Reply::State(state)) => Ok(Some(state)),
             Ok(_) => Err(ClientError::Unexpected),
             Err(ClientError::Closed) => Ok(None),

@@ -181,7 +181,7 @@ export type Settings = { cpus: number, memory: string, swap: string, disk: strin
  */
 engine: Record<string, unknown>, docker_context: boolean, start_at_login: boolean, };
 
-export type ErrorCode = "invalid" | "not_found" | "conflict" | "forbidden" | "unavailable" | "start_failed" | "rolled_back" | "no_service" | "internal";
+export type ErrorCode = "invalid" | "not_found" | "conflict" | "forbidden" | "unavailable" | "start_failed" | "rolled_back" | "no_service" | "no_answer" | "internal";
 
 export type ApiError = { code: ErrorCode, message: string, hint?: string, 
 /**

@@ -35,10 +35,11 @@ pub fn start(args: &Args) -> Result<Option<Serving>> {
         print_address(&socket)?;
         return Ok(None);
     }
-    let listener = listen(&socket)?;
-    // A supervisor that dies before it has read our answer finds the shim by this, as it finds containerd's own.
+    // A supervisor that dies before it has read our answer finds the shim by this, as it finds containerd's own; and the socket,
+    // when the shim is killed.
     let address = bundle.join("address");
     fs::write(&address, format!("unix://{}", socket.display())).at("write", &address)?;
+    let listener = listen(&socket)?;
     // SAFETY: this process has one thread, so the child may use everything that the parent could.
     match unsafe { fork() }.step("fork")? {
         ForkResult::Parent { .. } => {

@@ -1,6 +1,8 @@
 //! A task's bundle folder: what the shim is started in, and what survives the supervisor about it.
 
-use std::os::unix::fs::DirBuilderExt;
+use std::io::ErrorKind;
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -25,6 +27,13 @@ pub struct Bootstrap {
     pub version: u32,
     pub address: String,
     pub protocol: String,
+}
+
+impl Bootstrap {
+    /// Where the shim listens.
+    pub fn socket(&self) -> &Path {
+        Path::new(self.address.trim_start_matches("unix://"))
+    }
 }
 
 impl Bundle {
@@ -120,6 +129,7 @@ impl Bundle {
             }
             _ => {}
         }
+        self.remove_socket();
         // The folder that makes it known goes last: a crash in between leaves what the next start finds.
         for path in [&self.work, &self.path] {
             match std::fs::remove_dir_all(path) {
@@ -134,6 +144,23 @@ impl Bundle {
         }
         Ok(())
     }
+
+    /// A shim that ends in its own time has removed it, and one that was killed after it had deleted its container has not. One
+    /// that serves other containers too goes on.
+    fn remove_socket(&self) {
+        let Some(bootstrap) = self.bootstrap() else {
+            return;
+        };
+        let socket = bootstrap.socket();
+        let refused = |error: std::io::Error| error.kind() == ErrorKind::ConnectionRefused;
+        if is_socket(socket) && UnixStream::connect(socket).is_err_and(refused) {
+            let _ = std::fs::remove_file(socket);
+        }
+    }
+}
+
+fn is_socket(path: &Path) -> bool {
+    std::fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket())
 }
 
 /// Every bundle that is there.
@@ -178,6 +205,8 @@ fn named_under(root: &Path) -> Vec<(String, String)> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::net::UnixListener;
+
     use super::*;
 
     #[test]
@@ -216,6 +245,29 @@ mod tests {
         bundle.remove().unwrap();
         bundle.remove().unwrap();
         assert!(all(&paths).is_empty());
+    }
+
+    #[test]
+    fn the_socket_of_a_killed_shim_goes_with_its_bundle() {
+        let root = tempfile::tempdir().unwrap();
+        let paths = Paths {
+            root: root.path().join("lib"),
+            state: root.path().join("run"),
+            address: "/run/x.sock".into(),
+        };
+        let [dead, living, file] = ["dead", "living", "file"].map(|name| root.path().join(name));
+        drop(UnixListener::bind(&dead).unwrap());
+        let _server = UnixListener::bind(&living).unwrap();
+        std::fs::write(&file, "no socket").unwrap();
+        for address in [&dead, &living, &file] {
+            let bundle = Bundle::locate(&paths, "moby", "web");
+            bundle.create(b"{}", Path::new("shim"), b"").unwrap();
+            let address = format!("unix://{}", address.display());
+            bundle.write("address", address.as_bytes()).unwrap();
+            bundle.remove().unwrap();
+        }
+        assert!(!dead.exists());
+        assert!(living.exists() && file.exists());
     }
 
     #[test]

@@ -51,11 +51,11 @@ impl Shim {
             3 => "containerd.task.v3.Task",
             other => return Err(Error::Unimplemented(format!("shim version {other}"))),
         };
-        let path = bootstrap.address.trim_start_matches("unix://").to_owned();
+        let path = bootstrap.socket();
         let dial = || async {
-            UnixStream::connect(&path)
+            UnixStream::connect(path)
                 .await
-                .step(|| format!("connecting to shim {path}"))
+                .step(|| format!("connecting to shim {}", path.display()))
         };
         let (calls, watched) = (dial().await?, dial().await?);
         let log = super::shim_log::follow(&bundle);
