@@ -13,8 +13,8 @@ use crate::control::{
     VmState,
 };
 
-/// What `longshore-vm` knows by itself is told at once.
-const AT_ONCE: Duration = Duration::from_secs(5);
+/// What `longshore-vm` knows by itself is told at once; the limit is for a machine that is busy with everything else.
+const AT_ONCE: Duration = Duration::from_secs(20);
 /// What QEMU has to do first, beside the time that a stop is given: longer than `longshore-vm` itself waits for it.
 const WITH_QEMU: Duration = Duration::from_secs(30);
 
