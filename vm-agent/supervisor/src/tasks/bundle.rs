@@ -209,14 +209,18 @@ mod tests {
 
     use super::*;
 
+    fn below(root: &Path) -> Paths {
+        Paths {
+            root: root.join("lib"),
+            state: root.join("run"),
+            address: "/run/x.sock".into(),
+        }
+    }
+
     #[test]
     fn keeps_what_a_restart_needs() {
         let root = tempfile::tempdir().unwrap();
-        let paths = Paths {
-            root: root.path().join("lib"),
-            state: root.path().join("run"),
-            address: "/run/x.sock".into(),
-        };
+        let paths = below(root.path());
         let bundle = Bundle::locate(&paths, "moby", "web");
         bundle
             .create(b"{}", Path::new("/usr/bin/shim"), b"")
@@ -250,11 +254,7 @@ mod tests {
     #[test]
     fn the_socket_of_a_killed_shim_goes_with_its_bundle() {
         let root = tempfile::tempdir().unwrap();
-        let paths = Paths {
-            root: root.path().join("lib"),
-            state: root.path().join("run"),
-            address: "/run/x.sock".into(),
-        };
+        let paths = below(root.path());
         let [dead, living, file] = ["dead", "living", "file"].map(|name| root.path().join(name));
         drop(UnixListener::bind(&dead).unwrap());
         let _server = UnixListener::bind(&living).unwrap();
@@ -273,11 +273,7 @@ mod tests {
     #[test]
     fn work_without_a_bundle_is_found_and_removed() {
         let root = tempfile::tempdir().unwrap();
-        let paths = Paths {
-            root: root.path().join("lib"),
-            state: root.path().join("run"),
-            address: "/run/x.sock".into(),
-        };
+        let paths = below(root.path());
         let [kept, rebooted] = ["kept", "rebooted"].map(|id| Bundle::locate(&paths, "moby", id));
         for bundle in [&kept, &rebooted] {
             bundle.create(b"{}", Path::new("shim"), b"").unwrap();
