@@ -59,21 +59,25 @@ fn scenario(program: &str, script: &str) {
 }
 
 #[test]
+#[ignore = "long; needs scripts/clients"]
 fn dockers_python_sdk() {
     scenario("python", "python_sdk.py");
 }
 
 #[test]
+#[ignore = "long; needs scripts/clients"]
 fn testcontainers_for_python() {
     scenario("python", "testcontainers_python.py");
 }
 
 #[test]
+#[ignore = "long; needs scripts/clients"]
 fn dockerode() {
     scenario("node", "dockerode.cjs");
 }
 
 #[test]
+#[ignore = "long; needs scripts/clients"]
 fn testcontainers_for_node() {
     scenario("node", "testcontainers_node.cjs");
 }
@@ -81,7 +85,7 @@ fn testcontainers_for_node() {
 /// Its reaper reaches the engine through the socket that the client has, and tidies up after a client that just ends. The reaper is a
 /// stand-in that speaks its protocol (clients/reaper.py), as its own image is in no registry at hand.
 #[test]
-#[ignore = "long; needs scripts/images app"]
+#[ignore = "long; needs scripts/clients and scripts/images app"]
 fn testcontainers_with_their_reaper() {
     let vm = Instance::new();
     vm.start(&[]);
@@ -123,6 +127,7 @@ const DEV_CONTAINER: &str = r#"{
 
 /// VS Code's command: a project in a shared folder, developed in a container of a ready-made image.
 #[test]
+#[ignore = "long; needs scripts/clients"]
 fn dev_containers() {
     let vm = Instance::new();
     let project = tempfile::tempdir().expect("a folder");

@@ -205,7 +205,66 @@ fn images_that_break_off_anywhere_are_taken_back() {
     assert_eq!(installation.warning(), None);
 }
 
+/// What of an update and of the settings does not work is taken back, and the other is kept.
 #[test]
+#[ignore = "minutes"]
+fn settings_that_change_with_the_image_are_judged_apart() {
+    let installation = Installation::new();
+    let vm = &installation.vm;
+    let set = |assignment: &str| {
+        expect_success(&vm.longshore(&["settings", "set", assignment]), assignment);
+    };
+    let setting = |key: &str| text(&vm.longshore(&["settings", "get", key]).stdout);
+    // hvf is macOS's.
+    let taken_back = |flags: &[&str]| {
+        set("accelerator=hvf");
+        let mut start = vm.longshore_command();
+        start.arg("start").args(flags);
+        let start = start.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+        let refused = finish_within(START, start.expect("longshore"), "longshore start");
+        let told = said(&refused);
+        assert_eq!(refused.status.code(), Some(8), "{told}");
+        for words in [
+            "does not start with the new accelerator: ",
+            "the settings before are back, and the engine runs with them",
+        ] {
+            assert!(told.contains(words), "{words:?} in {told}");
+        }
+        assert_eq!(setting("accelerator"), "auto\n");
+        assert_eq!(vm.status()["state"], "running");
+        assert_eq!(vm.docker(&["volume", "ls", "-q"]), "kept");
+    };
+
+    println!("the image does not work, the settings do");
+    installation.update("kernel", &vec![0; 8 << 20]);
+    let memory = || -> u64 {
+        let total = vm.docker(&["info", "--format", "{{.MemTotal}}"]);
+        total.parse().expect("bytes")
+    };
+    set("memory=1300m");
+    let told = installation.start(&[]);
+    assert!(!told.contains("settings before"), "{told}");
+    assert!(installation.warning().is_some());
+    assert_eq!(setting("memory"), "1300m\n");
+    let guest = memory();
+    assert!((1 << 30..1300 << 20).contains(&guest), "{guest} bytes");
+    installation.stop();
+
+    println!("neither works");
+    taken_back(&["--retry-image"]);
+    assert!(installation.warning().is_some());
+    assert_eq!(memory(), guest);
+    installation.stop();
+
+    println!("the image works, the settings do not");
+    installation.install();
+    taken_back(&[]);
+    assert_eq!(installation.warning(), None);
+    assert_eq!(memory(), guest);
+}
+
+#[test]
+#[ignore = "minutes"]
 fn a_data_disk_that_the_image_before_refuses_is_an_honest_error() {
     let installation = Installation::new();
     let disk = installation.vm.home.path().join("data.img");
