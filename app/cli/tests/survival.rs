@@ -153,7 +153,9 @@ fn a_vm_process_that_hangs_is_told_of() {
     // SAFETY: plain kill(2) on a process that the instance has named a moment ago.
     let signal = |signal| unsafe { libc::kill(process as i32, signal) };
     signal(libc::SIGSTOP);
-    assert_eq!(vm.status()["state"], "running");
+    let status = vm.status();
+    assert_eq!(status["state"], "running");
+    assert_eq!(status["vm"]["pid"], process);
     let doctor = vm.longshore(&["doctor"]);
     let said = text(&doctor.stdout);
     assert!(

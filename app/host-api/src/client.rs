@@ -357,17 +357,14 @@ impl From<NoAnswer> for ApiError {
         match reason {
             NoAnswer::Unreached(error) => error,
             NoAnswer::Gone(error) => broken(error),
-            NoAnswer::Silent(process) => {
-                let number = process.map(|number| format!(" (process {number})"));
-                ApiError::new(
-                    ErrorCode::NoAnswer,
-                    "the host service takes requests and does not answer",
-                )
-                .with_hint(format!(
-                    "end longshore-host{} and try again: a running VM goes on",
-                    number.unwrap_or_default()
-                ))
-            }
+            NoAnswer::Silent(process) => ApiError::new(
+                ErrorCode::NoAnswer,
+                "the host service takes requests and does not answer",
+            )
+            .with_hint(format!(
+                "end {} and try again: a running VM goes on",
+                local_socket::named("longshore-host", process)
+            )),
         }
     }
 }

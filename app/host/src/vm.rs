@@ -94,12 +94,10 @@ impl Vm {
     /// What `status` shows of the VM.
     pub async fn facts(&self) -> Option<VmFacts> {
         let running = self.running()?;
-        let pid = match vm_process::find(&self.home).await {
-            Some(mut client) => client.version().await.ok().map(|v| v.pid),
-            None => None,
-        };
+        // Told by the connection: a process that hangs has a number, too.
+        let process = vm_process::find(&self.home).await;
         Some(VmFacts {
-            pid,
+            pid: process.and_then(|client| client.process()),
             qemu_pid: Some(running.qemu_pid),
             qemu_version: Some(running.qemu_version),
             accelerator: Some(running.accelerator),
@@ -408,12 +406,9 @@ impl Vm {
             Ok(()) | Err(ClientError::Closed) => {}
             Err(error) => {
                 let message = format!("the VM's process could not stop it: {error}");
-                let number = client
-                    .process()
-                    .map(|number| format!(" (process {number})"));
                 return Err(ApiError::internal(message).with_hint(format!(
-                    "end longshore-vm{}: what the engine has acknowledged is kept",
-                    number.unwrap_or_default()
+                    "end {}: what the engine has acknowledged is kept",
+                    longshore_local_socket::named("longshore-vm", client.process())
                 )));
             }
         }

@@ -43,6 +43,14 @@ pub fn nobody_serves(error: &io::Error) -> bool {
     )
 }
 
+/// A program as messages name it, with the number of its process where that is known (see [`server_process`]).
+pub fn named(program: &str, process: Option<u32>) -> String {
+    match process {
+        Some(number) => format!("{program} (process {number})"),
+        None => program.to_owned(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
