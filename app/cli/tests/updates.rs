@@ -74,13 +74,17 @@ impl Installation {
         expect_success(&self.vm.longshore(&["stop"]), "stop");
     }
 
-    /// A start that must succeed; what it says.
-    fn start(&self, flags: &[&str]) -> String {
-        let begin = Instant::now();
+    fn try_to_start(&self, flags: &[&str]) -> Output {
         let mut start = self.vm.longshore_command();
         start.arg("start").args(flags);
         let start = start.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
-        let started = finish_within(START, start.expect("longshore"), "longshore start");
+        finish_within(START, start.expect("longshore"), "longshore start")
+    }
+
+    /// A start that must succeed; what it says.
+    fn start(&self, flags: &[&str]) -> String {
+        let begin = Instant::now();
+        let started = self.try_to_start(flags);
         expect_success(&started, "longshore start");
         println!("  started in {:.1?}", begin.elapsed());
         assert_eq!(self.vm.docker(&["volume", "ls", "-q"]), "kept");
@@ -218,10 +222,7 @@ fn settings_that_change_with_the_image_are_judged_apart() {
     // hvf is macOS's.
     let taken_back = |flags: &[&str]| {
         set("accelerator=hvf");
-        let mut start = vm.longshore_command();
-        start.arg("start").args(flags);
-        let start = start.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
-        let refused = finish_within(START, start.expect("longshore"), "longshore start");
+        let refused = installation.try_to_start(flags);
         let told = said(&refused);
         assert_eq!(refused.status.code(), Some(8), "{told}");
         for words in [
