@@ -225,6 +225,58 @@ fn a_kernel_that_stalls_while_it_boots_is_booted_once_more() {
     assert!(!left.contains("qemu"), "the first QEMU still runs: {left}");
 }
 
+/// A bridge's memory, which nobody uses, goes and comes 300 times while every CPU hears of timers.
+const BRIDGES_MEMORY: &str = r#"
+bridge=$(grep -l ^0x060400 /sys/bus/pci/devices/*/class | tail -n 1)
+command=${bridge%class}config
+before=$(dd if=$command bs=1 skip=4 count=1 2>/dev/null | od -An -tu1)
+[ $((before & 2)) = 2 ] || { echo "its memory is not there: $before"; exit 1; }
+for cpu in 0 1 2; do
+  taskset $((1 << cpu)) sh -c 'while :; do usleep 300; done' & busy="$busy $!"
+done
+byte() { printf "\\$(printf %03o $1)" | dd of=$command bs=1 seek=4 conv=notrunc 2>/dev/null; }
+for round in $(seq 300); do byte $((before & ~2)); byte $((before)); done
+kill $busy
+for cpu in 0 1 2; do taskset $((1 << cpu)) sleep 0.01; done
+echo alive
+"#;
+
+#[test]
+fn devices_whose_memory_comes_and_goes_stop_no_cpu() {
+    let vm = Instance::new();
+    vm.start(&["--cpus", "3"]);
+    assert_eq!(vm.guest(BRIDGES_MEMORY), "alive");
+    vm.docker(&["version"]);
+}
+
+/// Of a time as RFC 3339 has it, with its fraction.
+fn since_1970(time: &str) -> std::time::Duration {
+    let mut date = std::process::Command::new("date");
+    let output = date.args(["-d", time, "+%s %N"]).output().expect("date(1)");
+    let said = text(&output.stdout);
+    let (seconds, nanos) = said.trim().split_once(' ').expect("seconds and a fraction");
+    let seconds = seconds.parse().expect("seconds");
+    std::time::Duration::new(seconds, nanos.parse().expect("nanoseconds"))
+}
+
+#[test]
+fn the_guest_has_the_hosts_time() {
+    let now = || {
+        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        since.expect("after 1970")
+    };
+    let vm = shared();
+    // The machine's own clock, which a guest reads as it boots, knows whole seconds.
+    eventually("they agree", || {
+        let before = now();
+        let told = vm.docker(&["info", "--format", "{{.SystemTime}}"]);
+        let after = now();
+        let guest = since_1970(&told);
+        let tolerance = std::time::Duration::from_millis(60);
+        before.saturating_sub(tolerance) <= guest && guest <= after + tolerance
+    });
+}
+
 #[test]
 fn how_containers_ended_with_the_engine_is_known_after_the_next_start() {
     let vm = Instance::new();

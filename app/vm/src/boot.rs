@@ -262,6 +262,7 @@ fn start(recipe: &Recipe<'_>, accelerator: Accelerator) -> Result<Started, BootE
         .collect();
     let arguments = arguments::build(&Machine {
         accelerator,
+        x2apic: recipe.qemu.emulates_x2apic(),
         cpus: recipe.config.cpus,
         memory_bytes: recipe.config.memory_bytes,
         kernel: &recipe.image.kernel,

@@ -29,11 +29,21 @@ const INSTALL: &str = "install it: `winget install SoftwareFreedomConservancy.QE
 #[cfg(not(any(target_os = "linux", target_os = "macos", windows)))]
 const INSTALL: &str = "install QEMU with your system's packages";
 
+/// The first version whose emulated x86 CPUs have an x2APIC.
+const X2APIC: (u32, u32) = (9, 0);
+
 /// A QEMU that can be started.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Qemu {
     pub program: PathBuf,
     pub version: String,
+}
+
+impl Qemu {
+    /// Whether an emulated CPU can reach its interrupt controller by its own registers (Intel SDM 3, 12.12).
+    pub fn emulates_x2apic(&self) -> bool {
+        is_at_least(&self.version, X2APIC)
+    }
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -88,7 +98,7 @@ pub async fn find(asked: Option<&Path>) -> Result<Qemu, QemuError> {
     let Some(version) = parse_version(&said) else {
         return Err(QemuError::NoVersion { program, said });
     };
-    if !is_new_enough(version) {
+    if !is_at_least(version, OLDEST) {
         return Err(QemuError::TooOld {
             program,
             version: version.into(),
@@ -132,9 +142,9 @@ fn parse_version(said: &str) -> Option<&str> {
     (!version.is_empty()).then_some(version)
 }
 
-fn is_new_enough(version: &str) -> bool {
+fn is_at_least(version: &str, wanted: (u32, u32)) -> bool {
     let mut parts = version.split('.').map(|part| part.parse().unwrap_or(0));
-    (parts.next().unwrap_or(0), parts.next().unwrap_or(0)) >= OLDEST
+    (parts.next().unwrap_or(0), parts.next().unwrap_or(0)) >= wanted
 }
 
 #[cfg(test)]
@@ -154,7 +164,7 @@ mod tests {
             ("busybox", None),
         ];
         for (said, expected) in cases {
-            let found = parse_version(said).map(|version| (version, is_new_enough(version)));
+            let found = parse_version(said).map(|version| (version, is_at_least(version, OLDEST)));
             assert_eq!(found, expected, "{said}");
         }
     }

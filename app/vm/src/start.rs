@@ -14,6 +14,8 @@ use crate::{
 
 const MIN_MEMORY: u64 = 192 << 20;
 const MAX_CPUS: u32 = 255;
+/// How often an emulated guest that dies or stalls while it boots is tried: each is one boot in some tens at worst.
+const EMULATED_ATTEMPTS: u32 = 3;
 
 /// All stages of a start.
 pub async fn start(
@@ -180,14 +182,20 @@ async fn choose(recipe: &Recipe<'_>, memory: &std::path::Path) -> Result<(Guest,
             stalls: !emulated,
         };
         let mut booted = boot::boot(recipe, *candidate, patience).await;
-        if emulated && let Err(error @ (BootError::GuestEnded(_) | BootError::Stalled)) = &booted {
-            // A kernel patches its own code as it starts. Emulation can show another CPU a half-done patch, and the kernel
-            // panics (in `sched_clock_cpu`, once in some hundred boots with QEMU 7.2). And a CPU that has just been brought up
-            // may never be woken by its timer, for which RCU waits for ever (seen once, QEMU 10.0, four CPUs on two).
-            // What is on the disk then is what a power cut leaves. On a machine that is merely slow, the second time is waited for.
-            tracing::warn!(%error, "trying once more");
+        // A kernel patches its own code as it starts. Emulation can show another CPU a half-done patch, and the kernel panics
+        // (in `sched_clock_cpu`, once in some hundred boots with QEMU 7.2). And without an x2APIC a CPU may lose the end of a
+        // timer's interrupt, for which RCU waits for ever (see `arguments::X2APIC_DEVICE`; two of thirty boots on a busy
+        // machine). What is on the disk then is what a power cut leaves. On a machine that is merely slow, the last is waited for.
+        for attempt in 2..=EMULATED_ATTEMPTS {
+            let Err(error @ (BootError::GuestEnded(_) | BootError::Stalled)) = &booted else {
+                break;
+            };
+            if !emulated {
+                break;
+            }
+            tracing::warn!(%error, attempt, "trying once more");
             (recipe.stage)(Stage::Accelerator);
-            patience.stalls = true;
+            patience.stalls = attempt == EMULATED_ATTEMPTS;
             booted = boot::boot(recipe, *candidate, patience).await;
         }
         match booted {
