@@ -1,4 +1,4 @@
-//! The few words that this process says to the guest's agent: hello at boot, shutdown at the end.
+//! The few words that this process says to the guest's agent: hello at boot, the time, shutdown at the end.
 
 use longshore_channel::{BoxStream, Channel, ChannelError};
 use longshore_protocol::{
@@ -42,6 +42,11 @@ async fn ask(channel: &dyn Channel, request: Request) -> Result<Reply, GuestErro
 /// Returns when the agent has answered.
 pub async fn hello(channel: &dyn Channel) -> Result<(), GuestError> {
     ask(channel, Request::Hello).await.map(drop)
+}
+
+/// Sets its clock, nanoseconds since 1970.
+pub async fn set_time(channel: &dyn Channel, unix_ns: u64) -> Result<(), GuestError> {
+    ask(channel, Request::SetTime { unix_ns }).await.map(drop)
 }
 
 /// Begins an orderly power-off.

@@ -16,6 +16,7 @@ mod machine;
 mod accelerator;
 mod arguments;
 mod boot;
+mod clock;
 pub mod console;
 mod disk;
 pub mod guest;

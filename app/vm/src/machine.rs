@@ -22,6 +22,7 @@ use tokio::{
 
 use crate::{
     boot::Guest,
+    clock,
     config::VmConfig,
     console::Console,
     control::{ControlError, ErrorCode, Failure, PauseReason, Request, Running, Stage, VmState},
@@ -75,6 +76,7 @@ impl Machine {
         };
         self.channel.send_replace(Some(guest.channel.clone()));
         self.state.send_replace(VmState::Running(running.clone()));
+        let clock = tokio::spawn(clock::keep(guest.channel.clone(), self.state.subscribe()));
         Live {
             machine: &mut self,
             guest,
@@ -85,6 +87,7 @@ impl Machine {
         }
         .run()
         .await;
+        clock.abort();
         self.channel.send_replace(None);
     }
 

@@ -64,7 +64,7 @@ async fn answer(agent: &Agent, request: Request) -> Outcome {
         // A mount asks the host's file server, which may take its time.
         Request::MountShare(share) => blocking(move || shares::add(&share)).await,
         Request::UnmountShare { tag } => blocking(move || shares::remove(&tag)).await,
-        Request::SetTime { unix_ns } => clock::set(unix_ns)
+        Request::SetTime { unix_ns } => clock::follow(unix_ns)
             .map(|()| Reply::Done)
             .map_err(Into::into),
         Request::Configure { daemon_json } => configure(daemon_json).map(|()| Reply::Done),

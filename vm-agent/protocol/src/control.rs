@@ -29,7 +29,7 @@ pub enum Request {
     UnmountShare {
         tag: String,
     },
-    /// The host's clock, nanoseconds since 1970 (after the host slept).
+    /// The host's clock, nanoseconds since 1970 (when the guest begins to run, after the host slept, now and then).
     SetTime {
         unix_ns: u64,
     },
