@@ -230,11 +230,14 @@ impl Arguments {
 mod tests {
     use super::*;
 
-    #[test]
-    fn paths_with_commas_and_the_chosen_channel_arrive() {
+    fn line(accelerator: Accelerator, x2apic: bool) -> String {
+        let home = ShareArguments {
+            tag: "home",
+            socket: Path::new("/s"),
+        };
         let machine = Machine {
-            accelerator: Accelerator::Tcg,
-            x2apic: true,
+            accelerator,
+            x2apic,
             cpus: 3,
             memory_bytes: 512 << 20,
             kernel: Path::new("/k"),
@@ -244,12 +247,14 @@ mod tests {
             selftest: true,
             channel: ChannelArguments::Serial { fd: 4 },
             monitor_fd: 3,
-            shares: &[ShareArguments {
-                tag: "home",
-                socket: Path::new("/s"),
-            }],
+            shares: &[home],
         };
-        let line = build(&machine).join(" ");
+        build(&machine).join(" ")
+    }
+
+    #[test]
+    fn paths_with_commas_and_the_chosen_channel_arrive() {
+        let line = line(Accelerator::Tcg, false);
         for part in [
             "file=/a,,b/data.img",
             "-smp 3 -m 512M",
@@ -259,5 +264,18 @@ mod tests {
         ] {
             assert!(line.contains(part), "{part} in {line}");
         }
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[test]
+    fn interrupts_are_remapped_for_emulated_cpus_that_have_an_x2apic() {
+        let remapped = |accelerator, x2apic| {
+            let line = line(accelerator, x2apic);
+            let parts = ["intel-iommu,intremap=on,eim=on", " intel_iommu=off"];
+            parts.map(|part| line.contains(part))
+        };
+        assert_eq!(remapped(Accelerator::Tcg, true), [true; 2]);
+        assert_eq!(remapped(Accelerator::Tcg, false), [false; 2], "QEMU 8.1");
+        assert_eq!(remapped(Accelerator::Kvm, true), [false; 2]);
     }
 }

@@ -169,6 +169,16 @@ mod tests {
         }
     }
 
+    #[test]
+    fn which_versions_emulate_an_x2apic() {
+        let emulates = |version: &str| {
+            let (program, version) = (PathBuf::new(), version.into());
+            Qemu { program, version }.emulates_x2apic()
+        };
+        assert!(["9.0.0", "10.0.2", "11.1.3"].iter().all(|it| emulates(it)));
+        assert!(!emulates("8.2.10"));
+    }
+
     #[tokio::test]
     async fn what_is_no_qemu_is_told() {
         let error = find(Some(Path::new("/nonexistent/qemu")))
