@@ -27,10 +27,11 @@ need_packages() {
     fail "apt-get could not install: ${missing[*]}"
 }
 
-# need_qemu: QEMU 8.1 or newer where there is one. Before that its emulator may run stale code after a guest with two CPUs has
-# patched its own kernel: the guest panics, now and then. Debian 12 has a newer one in its backports.
+# need_qemu: QEMU 9.0 or newer where there is one. Before 8.1 its emulator may run stale code after a guest with two CPUs has
+# patched its own kernel: the guest panics, now and then. Before 9.0 its CPUs have no x2APIC (app/vm/src/arguments.rs says what
+# that is for). Debian 12 has a newer one in its backports.
 need_qemu() {
-  local program=qemu-system-x86_64 oldest=8.1
+  local program=qemu-system-x86_64 oldest=9.0
   new_enough() { command -v $program >/dev/null && [ "$(printf '%s\n' $oldest "$($program --version | sed -nE '1s/.*version ([0-9.]+).*/\1/p')" | sort -V | head -1)" = $oldest ]; }
   need_packages $program=qemu-system-x86
   new_enough && return
@@ -50,7 +51,7 @@ need_qemu() {
     fi
     $sudo rm -rf "$lists"
   fi
-  new_enough || say "this QEMU is older than $oldest: without KVM the guest's kernel may panic now and then"
+  new_enough || say "this QEMU is older than $oldest: without KVM the guest's kernel may panic or hang now and then"
 }
 
 # The packages that building and running take.

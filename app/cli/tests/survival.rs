@@ -189,12 +189,13 @@ fn a_vm_starts_right_after_its_predecessor() {
     vm.docker(&["version"]);
 }
 
-/// Stands in for QEMU: of its first guest the CPUs never run, and the console says what a kernel says whose CPU was not woken.
+/// Stands in for QEMU: of its first two guests the CPUs never run, and the console says what a kernel says whose CPU was not woken.
 const STALLING_QEMU: &str = r#"#!/bin/bash
 case $* in
   *-kernel*)
-    if [ ! -e "$0.stalled" ]; then
-      echo $$ > "$0.stalled"
+    touch "$0.stalled"
+    if [ $(wc -l < "$0.stalled") -lt 2 ]; then
+      echo $$ >> "$0.stalled"
       echo "[   21.004123] rcu: INFO: rcu_preempt detected stalls on CPUs/tasks:"
       exec qemu-system-x86_64 "$@" -S
     fi
@@ -204,7 +205,7 @@ exec qemu-system-x86_64 "$@"
 "#;
 
 #[test]
-fn a_kernel_that_stalls_while_it_boots_is_booted_once_more() {
+fn a_kernel_that_stalls_while_it_boots_is_booted_again() {
     let folder = tempfile::tempdir().expect("a folder");
     let qemu = folder.path().join("qemu");
     std::fs::write(&qemu, STALLING_QEMU).expect("a script");
@@ -217,12 +218,15 @@ fn a_kernel_that_stalls_while_it_boots_is_booted_once_more() {
     assert_eq!(
         vm.guest(&format!("cat {path}/qemu")),
         STALLING_QEMU.trim_end(),
-        "the share serves the second guest"
+        "the share serves the third guest"
     );
-    let stalled = std::fs::read_to_string(qemu.with_extension("stalled")).expect("a first guest");
-    let process = format!("/proc/{}/cmdline", stalled.trim());
-    let left = std::fs::read_to_string(process).unwrap_or_default();
-    assert!(!left.contains("qemu"), "the first QEMU still runs: {left}");
+    let stalled = std::fs::read_to_string(qemu.with_extension("stalled")).expect("the first two");
+    assert_eq!(stalled.lines().count(), 2);
+    for pid in stalled.lines() {
+        let process = format!("/proc/{pid}/cmdline");
+        let left = std::fs::read_to_string(process).unwrap_or_default();
+        assert!(!left.contains("qemu"), "its QEMU still runs: {left}");
+    }
 }
 
 /// A bridge's memory, which nobody uses, goes and comes 300 times while every CPU hears of timers.
