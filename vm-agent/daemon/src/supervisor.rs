@@ -115,6 +115,30 @@ impl Supervisor {
         }
     }
 
+    /// Takes away what never comes back under its name, by calls that may be made twice and that wait for a restarting supervisor
+    /// ([`Self::retry`]). When it stays away longer than that, this goes on in the background: nothing else would take it away
+    /// before the daemon's next start.
+    pub async fn take_away<F>(
+        &self,
+        mut remove: impl FnMut(Supervisor) -> F + Send + 'static,
+    ) -> Result<(), Status>
+    where
+        F: Future<Output = Result<(), Status>> + Send + 'static,
+    {
+        let first = remove(self.clone()).await;
+        if let Err(status) = &first
+            && is_restart(status)
+        {
+            let supervisor = self.clone();
+            tokio::spawn(async move {
+                while let Err(status) = remove(supervisor.clone()).await
+                    && is_restart(&status)
+                {}
+            });
+        }
+        first
+    }
+
     /// Creates the namespace, which every other call needs.
     pub async fn ensure_namespace(&self) -> ApiResult<()> {
         let namespace = services::Namespace {
@@ -137,6 +161,14 @@ impl Supervisor {
     }
 }
 
+/// What is not there need not be taken away.
+pub fn unless_gone<T>(taken_away: Result<T, Status>) -> Result<(), Status> {
+    match taken_away {
+        Err(status) if status.code() != Code::NotFound => Err(status),
+        _ => Ok(()),
+    }
+}
+
 /// Whether a call failed because the connection broke or could not be made, rather than by its own fault.
 pub fn is_restart(status: &Status) -> bool {
     use std::error::Error;
@@ -145,5 +177,46 @@ pub fn is_restart(status: &Status) -> bool {
         // A connection that ends in the middle of a call: h2 and hyper errors come without a code of the server's.
         Code::Unknown | Code::Internal | Code::Cancelled => status.source().is_some(),
         _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    #[tokio::test]
+    async fn what_is_to_go_goes_when_the_supervisor_is_back() {
+        let supervisor = Supervisor::connect_lazily(Path::new("/nonexistent"));
+        let calls = Arc::new(AtomicU32::new(0));
+        let gone = Arc::new(tokio::sync::Notify::new());
+        let (counted, notify) = (calls.clone(), gone.clone());
+        let removed = supervisor.take_away(move |_| {
+            let (call, notify) = (counted.fetch_add(1, Ordering::Relaxed), notify.clone());
+            async move {
+                if call < 3 {
+                    return Err(Status::unavailable("restarting"));
+                }
+                notify.notify_one();
+                Ok(())
+            }
+        });
+        assert_eq!(removed.await.unwrap_err().code(), Code::Unavailable);
+        gone.notified().await;
+        assert_eq!(calls.load(Ordering::Relaxed), 4);
+    }
+
+    #[tokio::test]
+    async fn what_the_supervisor_refuses_to_take_away_is_asked_for_once() {
+        let supervisor = Supervisor::connect_lazily(Path::new("/nonexistent"));
+        let calls = Arc::new(AtomicU32::new(0));
+        let counted = calls.clone();
+        let refused = supervisor.take_away(move |_| {
+            counted.fetch_add(1, Ordering::Relaxed);
+            async { Err(Status::failed_precondition("it has a child")) }
+        });
+        assert_eq!(refused.await.unwrap_err().code(), Code::FailedPrecondition);
+        assert_eq!(calls.load(Ordering::Relaxed), 1);
     }
 }

@@ -5,6 +5,7 @@ use crate::config::SNAPSHOTTER;
 use crate::error::{ApiError, ApiResult};
 use crate::supervisor::api::snapshots;
 use crate::supervisor::api::types::Mount;
+use crate::supervisor::{Supervisor, unless_gone};
 use tonic::Code;
 
 /// Makes the writable layer of `id` on `parent`; its key is the container's id.
@@ -63,14 +64,17 @@ pub async fn remove(containers: &Containers, id: &str) -> ApiResult<()> {
         snapshotter: SNAPSHOTTER.to_owned(),
         key: id.to_owned(),
     };
-    let removed = containers.supervisor.retry(|supervisor| {
+    let removed = containers.supervisor.take_away(move |supervisor| {
         let request = request.clone();
-        async move { supervisor.snapshots().remove(request).await }
+        async move {
+            let remove = |supervisor: Supervisor| {
+                let request = request.clone();
+                async move { supervisor.snapshots().remove(request).await }
+            };
+            unless_gone(supervisor.retry(remove).await)
+        }
     });
-    match removed.await {
-        Err(status) if status.code() != Code::NotFound => Err(status.into()),
-        _ => Ok(()),
-    }
+    Ok(removed.await?)
 }
 
 /// Bytes of the layer `name` and all that it stands on; 0 when unknown.
