@@ -21,6 +21,8 @@ use tokio::process::{Child, Command};
 use tokio::sync::mpsc;
 
 const LOGIN_SHELL: &str = "/bin/sh";
+/// Reads of what an ended command left in its terminal; a job in the background may go on writing.
+const MOST_READS_AT_THE_END: usize = 256;
 const PIECE: usize = 32 * 1024;
 
 #[derive(Debug, thiserror::Error)]
@@ -243,8 +245,10 @@ async fn run_on_terminal<R: AsyncRead + Unpin>(
                 child.wait().await?
             }
         };
-        // A background job may hold the terminal for ever; what is there now is the command's.
-        if let Some(rest) = terminal.drain() {
+        // A background job may hold the terminal for ever; what is there now is the command's. The kernel hands it over in pieces
+        // (`flush_to_ldisc`): one read may miss the last.
+        for _ in 0..MOST_READS_AT_THE_END {
+            let Some(rest) = terminal.drain() else { break };
             output.send(Frame::Stdout(rest)).await?;
         }
         Ok::<_, ShellError>(output.exit(status).await?)
