@@ -41,6 +41,9 @@ pub const TCG_KERNEL_LIMIT: Duration = Duration::from_secs(30);
 /// From the kernel's first byte to the agent's answer.
 const AGENT_LIMIT: Duration = Duration::from_secs(120);
 
+/// A process that was killed ends at once, unless the kernel still works for it (under KVM).
+const GONE_LIMIT: Duration = Duration::from_secs(10);
+
 /// How soon an agent that did not listen is greeted again.
 const GREETING_INTERVAL: Duration = Duration::from_millis(20);
 
@@ -155,8 +158,38 @@ pub async fn boot(
     (recipe.stage)(Stage::Qemu);
     recipe.console.lines.clear();
     recipe.console.errors.clear();
-    let mut started = start(recipe, accelerator)?;
-    let greeted = timeout(MONITOR_LIMIT, qmp::connect(started.monitor));
+    let (mut started, monitor) = start(recipe, accelerator)?;
+    match come_up(recipe, &mut started, monitor, patience, &mut clock).await {
+        Ok((monitor, events)) => Ok(Guest {
+            pid: started.pid,
+            child: started.child,
+            monitor: Arc::new(monitor),
+            events,
+            channel: started.channel,
+            accelerator,
+            stages: clock.stages,
+        }),
+        Err(error) => {
+            // The next attempt needs the data disk, which this one has locked.
+            // Refused for one that has ended by itself.
+            let _ = started.child.start_kill();
+            if timeout(GONE_LIMIT, started.child.wait()).await.is_err() {
+                tracing::warn!(pid = started.pid, "QEMU was killed and does not end");
+            }
+            Err(error)
+        }
+    }
+}
+
+/// From QEMU's start to the agent's answer.
+async fn come_up(
+    recipe: &Recipe<'_>,
+    started: &mut Started,
+    monitor: Stream,
+    patience: Patience,
+    clock: &mut Clock,
+) -> Result<(Monitor, mpsc::Receiver<Event>), BootError> {
+    let greeted = timeout(MONITOR_LIMIT, qmp::connect(monitor));
     let (monitor, events) = tokio::select! {
         greeted = greeted => match greeted {
             Ok(Ok(greeted)) => greeted,
@@ -199,15 +232,7 @@ pub async fn boot(
         }
     }
     clock.done(Stage::Channel);
-    Ok(Guest {
-        pid: started.pid,
-        child: started.child,
-        monitor: Arc::new(monitor),
-        events,
-        channel: started.channel,
-        accelerator,
-        stages: clock.stages,
-    })
+    Ok((monitor, events))
 }
 
 /// Greets the agent as soon as it listens.
@@ -237,12 +262,12 @@ fn guest_ended(console: &Console) -> BootError {
 struct Started {
     child: Child,
     pid: u32,
-    monitor: Stream,
     channel: Arc<dyn Channel>,
     signs: watch::Receiver<Signs>,
 }
 
-fn start(recipe: &Recipe<'_>, accelerator: Accelerator) -> Result<Started, BootError> {
+/// QEMU's process, and our end of its monitor.
+fn start(recipe: &Recipe<'_>, accelerator: Accelerator) -> Result<(Started, Stream), BootError> {
     static ATTEMPTS: AtomicU32 = AtomicU32::new(0);
     let attempt = ATTEMPTS.fetch_add(1, Ordering::Relaxed);
     let (monitor, monitor_far) = process::socket_pair().map_err(BootError::SocketPair)?;
@@ -294,13 +319,13 @@ fn start(recipe: &Recipe<'_>, accelerator: Accelerator) -> Result<Started, BootE
         tokio::spawn(async move { console.follow_errors(stderr).await });
     }
     let pid = child.id().unwrap_or(0);
-    Ok(Started {
+    let started = Started {
         child,
         pid,
-        monitor,
         channel,
         signs,
-    })
+    };
+    Ok((started, monitor))
 }
 
 /// Our end of the channel, and what QEMU is told of its own.
