@@ -15,8 +15,12 @@ use crate::reader::{Tail, missing_is_none};
 /// More rotated files than anyone configures.
 const MAX_FILES: u32 = 1000;
 
-/// Opening is tried again when a rotation came in between; each rotation takes megabytes.
-const ATTEMPTS: u32 = 20;
+/// Opening is tried again when a rotation came in between; each rotation takes megabytes, but for tests.
+const ATTEMPTS: u32 = 500;
+
+/// A rotation moves one file after the other, oldest first: the name that it has come to is missing. So is one where a writer was
+/// killed while it rotated.
+const MISSING: u32 = 2;
 
 /// One of the files; packed ones are unpacked when their turn comes.
 #[derive(Debug)]
@@ -41,10 +45,11 @@ impl LogPart {
         })
     }
 
-    fn is(&self, other: &Metadata) -> io::Result<bool> {
+    /// Of the file, or of the one that was packed.
+    fn inode(&self) -> io::Result<Option<u64>> {
         Ok(match self {
-            LogPart::Plain(file) => same(&file.metadata()?, other),
-            LogPart::Packed(file) => packed::origin(file) == Some(other.ino()),
+            LogPart::Plain(file) => Some(file.metadata()?.ino()),
+            LogPart::Packed(file) => packed::origin(file),
         })
     }
 }
@@ -70,7 +75,7 @@ pub(crate) fn open_newer(path: &Path, current: Option<Metadata>) -> io::Result<V
     let mut parts = open_set(path)?;
     let mut known = None;
     for (index, part) in parts.iter().enumerate() {
-        if part.is(&current)? {
+        if part.inode()? == Some(current.ino()) {
             known = Some(index);
         }
     }
@@ -86,32 +91,43 @@ fn same(a: &Metadata, b: &Metadata) -> bool {
     (a.dev(), a.ino()) == (b.dev(), b.ino())
 }
 
+/// Opens all, and then once more: names only ever move on to older numbers, so where every name has stayed the same, all of them
+/// stood so at one moment.
 fn open_set(path: &Path) -> io::Result<Vec<LogPart>> {
+    let mut before = open_each(path)?;
     for _ in 0..ATTEMPTS {
-        let mut parts = Vec::new();
-        for index in 0..MAX_FILES {
-            match open_part(&rotated(path, index))? {
-                Some(part) => parts.push(part),
-                // The current file is missing for a moment while the writer rotates.
-                None if index == 0 => {}
-                None => break,
-            }
+        let now = open_each(path)?;
+        if identities(&before)? == identities(&now)? {
+            return Ok(now.into_iter().rev().map(|(_, part)| part).collect());
         }
-        // The newest is unchanged: no rotation came in between.
-        let newest = missing_is_none(path.metadata())?;
-        let unchanged = match (&newest, parts.first()) {
-            (Some(newest), Some(part)) => part.is(newest)?,
-            (None, None) => true,
-            _ => false,
-        };
-        if unchanged {
-            parts.reverse();
-            return Ok(parts);
-        }
+        before = now;
     }
     Err(io::Error::other(
         "the log rotates faster than it can be opened",
     ))
+}
+
+/// What each name holds, newest first.
+fn open_each(path: &Path) -> io::Result<Vec<(u32, LogPart)>> {
+    let mut parts = Vec::new();
+    let mut missing = 0;
+    for index in 0..MAX_FILES {
+        match open_part(&rotated(path, index))? {
+            Some(part) => {
+                parts.push((index, part));
+                missing = 0;
+            }
+            None if missing == MISSING => break,
+            None => missing += 1,
+        }
+    }
+    Ok(parts)
+}
+
+/// Numbers and inodes.
+fn identities(parts: &[(u32, LogPart)]) -> io::Result<Vec<(u32, Option<u64>)>> {
+    let identity = |(index, part): &(u32, LogPart)| Ok((*index, part.inode()?));
+    parts.iter().map(identity).collect()
 }
 
 /// A packed file is there before the plain one goes.
@@ -202,6 +218,24 @@ mod tests {
             assert_eq!(read_tail(&files, count), expected, "{count}");
         }
         assert_eq!(read_tail(&[], 3), "");
+    }
+
+    #[test]
+    fn nothing_is_missed_while_a_rotation_is_under_way() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x");
+        let write = |index, text: &str| std::fs::write(rotated(&path, index), text).unwrap();
+        // The writer has moved 2 to 3, and comes to 1 next; an earlier one was killed when it had moved 3 to 4.
+        for (index, text) in [(5, "1\n"), (3, "2\n"), (1, "3\n"), (0, "4\n")] {
+            write(index, text);
+        }
+        let oldest = File::open(rotated(&path, 5)).unwrap();
+        let newer = open_newer(&path, Some(oldest.metadata().unwrap())).unwrap();
+        let texts = newer.into_iter().map(|part| {
+            let file = part.into_plain(dir.path()).unwrap();
+            io::read_to_string(file).unwrap()
+        });
+        assert_eq!(texts.collect::<Vec<_>>(), ["2\n", "3\n", "4\n"]);
     }
 
     #[test]
