@@ -212,6 +212,8 @@ describe('the window', () => {
     await tray('Quit Longshore');
     await window.shows('Quit Longshore?');
     expect(await window.text()).toContain('renamed');
+    // Half faded in, a text has less contrast.
+    await until('the dialog is there', () => window.evaluate<boolean>('document.getAnimations().every((it) => it.playState === "finished" || it.effect.getTiming().iterations === Infinity)'));
     await picture('window-quit');
     expect(await window.evaluate(`(() => { ${axe}\n return window.axe.run(document, { resultTypes: ['violations'] }) })().then((r) => r.violations.filter((v) => v.impact === 'serious' || v.impact === 'critical').map((v) => v.id + ': ' + v.nodes[0].html).join('; '))`)).toBe('');
     await window.click('dialog button', 'Cancel');
