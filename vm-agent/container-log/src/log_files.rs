@@ -18,8 +18,8 @@ const MAX_FILES: u32 = 1000;
 /// Opening is tried again when a rotation came in between; each rotation takes megabytes, but for tests.
 const ATTEMPTS: u32 = 500;
 
-/// A rotation moves one file after the other, oldest first: the name that it has come to is missing. So is one where a writer was
-/// killed while it rotated.
+/// How many names in a row may be missing before the end. A rotation moves one file after the other, oldest first: the name that
+/// it has come to is missing. So is one where a writer was killed while it rotated.
 const MISSING: u32 = 2;
 
 /// One of the files; packed ones are unpacked when their turn comes.

@@ -12,6 +12,7 @@ use crate::config::SNAPSHOTTER;
 use crate::error::{ApiError, ApiResult};
 use crate::state::Daemon;
 use crate::supervisor::api::{self, types};
+use crate::supervisor::unless_gone;
 use chrono::{DateTime, Utc};
 use prost::Message;
 use serde_json::Value;
@@ -385,11 +386,8 @@ pub async fn delete_record(daemon: &Daemon, id: &str) {
         let request = api::DeleteContainerRequest { id: id.to_owned() };
         async move { supervisor.containers().delete(request).await }
     });
-    match deleted.await {
-        Err(status) if status.code() != Code::NotFound => {
-            tracing::warn!(%status, id, "deleting the supervisor's record of a container");
-        }
-        _ => {}
+    if let Err(status) = unless_gone(deleted.await) {
+        tracing::warn!(%status, id, "deleting the supervisor's record of a container");
     }
 }
 

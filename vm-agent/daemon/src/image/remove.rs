@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use serde_json::{Value, json};
-use tonic::Code;
 
 use super::reference::is_digest;
 use super::show::{Group, group};
@@ -14,6 +13,7 @@ use crate::filter::Filters;
 use crate::identity::short;
 use crate::state::Daemon;
 use crate::supervisor::api::DeleteImageRequest;
+use crate::supervisor::unless_gone;
 
 fn short_digest(digest: &str) -> &str {
     short(digest.trim_start_matches("sha256:"))
@@ -54,10 +54,7 @@ impl Images {
             sync: true,
             target: None,
         };
-        match self.supervisor.images().delete(request).await {
-            Err(status) if status.code() != Code::NotFound => Err(status.into()),
-            _ => Ok(()),
-        }
+        Ok(unless_gone(self.supervisor.images().delete(request).await)?)
     }
 
     /// `DELETE /images/{name}`: by a tag only the tag goes, and the image with its last one.
