@@ -108,6 +108,38 @@ fn a_container_whose_shim_is_killed_has_ended_and_starts_again() {
     }
 }
 
+/// The supervisor dies, over and over on an overloaded machine, before it has done what the daemon asks it for; nothing else asks for the
+/// removal of a task before its container starts again. Here it hangs first.
+#[test]
+#[ignore = "half a minute"]
+fn the_task_of_a_container_goes_though_the_supervisor_stayed_away() {
+    let vm = shared();
+    for name in ["stays", "starts-again"] {
+        let script = "trap 'exit 7' TERM; sleep 1000 & wait";
+        vm.docker(&["run", "-d", "--name", name, "busybox", "sh", "-c", script]);
+    }
+    let shims = "pidof containerd-shim-longshore-v2 | wc -w";
+    let before: u32 = vm.guest(shims).parse().unwrap();
+    let ended = ["stays", "starts-again"].map(|name| pid_of(vm, name));
+    // Its word of the ends waits for the daemon, which asks it for more than anyone waits then.
+    vm.guest(&format!(
+        "kill -STOP $(pidof longshore-daemon); kill {}; sleep 2; \
+         kill -STOP $(pidof longshore-supervisor); kill -CONT $(pidof longshore-daemon); sleep 25; \
+         kill -9 $(pidof longshore-supervisor)",
+        ended.join(" ")
+    ));
+    assert_eq!(vm.docker(&["wait", "stays", "starts-again"]), "7\n7");
+    vm.docker(&["start", "starts-again"]);
+    eventually("the shim of the container that stays ended is gone", || {
+        vm.guest(shims).parse::<u32>().unwrap() == before - 1
+    });
+    let running = vm.docker(&["exec", "starts-again", "echo", "running"]);
+    assert_eq!(running, "running");
+    for name in ["stays", "starts-again"] {
+        assert_eq!(shims::remove(vm, name), "", "processes of {name} are left");
+    }
+}
+
 #[test]
 fn the_agent_comes_back() {
     let vm = shared();

@@ -52,6 +52,8 @@ impl tonic::service::Interceptor for AddContext {
 #[derive(Clone)]
 pub struct Supervisor {
     connection: Connection,
+    /// How long a restarting supervisor is waited for.
+    patience: Duration,
 }
 
 macro_rules! clients {
@@ -77,6 +79,7 @@ impl Supervisor {
         let channel = endpoint.connect_with_connector_lazy(connector);
         Supervisor {
             connection: InterceptedService::new(channel, AddContext),
+            patience: RESTART_PATIENCE,
         }
     }
 
@@ -102,7 +105,7 @@ impl Supervisor {
         Call: FnMut(Supervisor) -> F,
         F: Future<Output = Result<tonic::Response<T>, Status>>,
     {
-        let deadline = Instant::now() + RESTART_PATIENCE;
+        let deadline = Instant::now() + self.patience;
         loop {
             match call(self.clone()).await {
                 Ok(response) => return Ok(response.into_inner()),
@@ -115,25 +118,22 @@ impl Supervisor {
         }
     }
 
-    /// Takes away what never comes back under its name, by calls that may be made twice and that wait for a restarting supervisor
-    /// ([`Self::retry`]). When it stays away longer than that, this goes on in the background: nothing else would take it away
-    /// before the daemon's next start.
-    pub async fn take_away<F>(
+    /// Takes away what never comes back under its name, by a call that may be made twice ([`Self::retry`]); what is gone already is no
+    /// error. When the supervisor stays away for longer than a call waits, this goes on in the background: nothing else would take it
+    /// away before the daemon's next start.
+    pub async fn take_away<T, F>(
         &self,
-        mut remove: impl FnMut(Supervisor) -> F + Send + 'static,
+        mut call: impl FnMut(Supervisor) -> F + Send + 'static,
     ) -> Result<(), Status>
     where
-        F: Future<Output = Result<(), Status>> + Send + 'static,
+        T: Send + 'static,
+        F: Future<Output = Result<tonic::Response<T>, Status>> + Send + 'static,
     {
-        let first = remove(self.clone()).await;
-        if let Err(status) = &first
-            && is_restart(status)
-        {
+        let first = unless_gone(self.retry(&mut call).await);
+        if is_away(&first) {
             let supervisor = self.clone();
             tokio::spawn(async move {
-                while let Err(status) = remove(supervisor.clone()).await
-                    && is_restart(&status)
-                {}
+                while is_away(&unless_gone(supervisor.retry(&mut call).await)) {}
             });
         }
         first
@@ -169,6 +169,11 @@ pub fn unless_gone<T>(taken_away: Result<T, Status>) -> Result<(), Status> {
     }
 }
 
+/// Whether the supervisor stayed away for longer than a call waits.
+pub fn is_away(done: &Result<(), Status>) -> bool {
+    done.as_ref().is_err_and(is_restart)
+}
+
 /// Whether a call failed because the connection broke or could not be made, rather than by its own fault.
 pub fn is_restart(status: &Status) -> bool {
     use std::error::Error;
@@ -186,12 +191,19 @@ mod tests {
     use std::sync::Arc;
     use std::sync::atomic::{AtomicU32, Ordering};
 
+    fn impatient() -> Supervisor {
+        Supervisor {
+            patience: Duration::ZERO,
+            ..Supervisor::connect_lazily(Path::new("/nonexistent"))
+        }
+    }
+
     #[tokio::test]
     async fn what_is_to_go_goes_when_the_supervisor_is_back() {
-        let supervisor = Supervisor::connect_lazily(Path::new("/nonexistent"));
         let calls = Arc::new(AtomicU32::new(0));
         let gone = Arc::new(tokio::sync::Notify::new());
         let (counted, notify) = (calls.clone(), gone.clone());
+        let supervisor = impatient();
         let removed = supervisor.take_away(move |_| {
             let (call, notify) = (counted.fetch_add(1, Ordering::Relaxed), notify.clone());
             async move {
@@ -199,7 +211,7 @@ mod tests {
                     return Err(Status::unavailable("restarting"));
                 }
                 notify.notify_one();
-                Ok(())
+                Ok(tonic::Response::new(()))
             }
         });
         assert_eq!(removed.await.unwrap_err().code(), Code::Unavailable);
@@ -208,15 +220,25 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_the_supervisor_refuses_to_take_away_is_asked_for_once() {
-        let supervisor = Supervisor::connect_lazily(Path::new("/nonexistent"));
-        let calls = Arc::new(AtomicU32::new(0));
-        let counted = calls.clone();
-        let refused = supervisor.take_away(move |_| {
-            counted.fetch_add(1, Ordering::Relaxed);
-            async { Err(Status::failed_precondition("it has a child")) }
-        });
-        assert_eq!(refused.await.unwrap_err().code(), Code::FailedPrecondition);
-        assert_eq!(calls.load(Ordering::Relaxed), 1);
+    async fn an_answer_is_asked_for_once() {
+        let table = [
+            (Status::failed_precondition("it has a child"), false),
+            (Status::not_found("it is gone"), true),
+        ];
+        for (answer, taken_away) in table {
+            let calls = Arc::new(AtomicU32::new(0));
+            let counted = calls.clone();
+            let refusal = answer.clone();
+            let supervisor = impatient();
+            let removed = supervisor.take_away(move |_| {
+                counted.fetch_add(1, Ordering::Relaxed);
+                let refusal = refusal.clone();
+                async { Err::<tonic::Response<()>, _>(refusal) }
+            });
+            assert_eq!(removed.await.is_ok(), taken_away, "{answer}");
+            // What goes on in the background would have asked meanwhile.
+            tokio::task::yield_now().await;
+            assert_eq!(calls.load(Ordering::Relaxed), 1, "{answer}");
+        }
     }
 }

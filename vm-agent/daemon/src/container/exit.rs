@@ -93,21 +93,8 @@ pub async fn handle(daemon: &Arc<Daemon>, entry: &Arc<Entry>, exit: Exit) {
     };
     health::ended(&mut state);
     containers.write_state(entry, true, &state);
-    let id = container.id.clone();
     tokio::join!(
-        async {
-            let delete = api::DeleteTaskRequest {
-                container_id: id.clone(),
-            };
-            let _ = daemon
-                .supervisor
-                .retry(|supervisor| {
-                    let delete = delete.clone();
-                    async move { supervisor.tasks().delete(delete).await }
-                })
-                .await;
-            task::delete_record(daemon, &id).await;
-        },
+        task::take_away(daemon, entry),
         neighbours::release_network(daemon, &container),
         neighbours::unmount_volumes(daemon, &container)
     );

@@ -137,7 +137,7 @@ async fn settle(
                 return false;
             }
             // Created and never started, or known to have ended: of no use.
-            _ => task::clean_up_task(daemon, &container.id).await,
+            _ => task::take_away(daemon, entry).await,
         }
     }
     if container.state.is_running() {
@@ -232,7 +232,7 @@ async fn remove_orphans(daemon: &Arc<Daemon>) -> ApiResult<()> {
         .filter(|record| is_ours(&record.id) && !known(&record.id))
     {
         tracing::info!(id = %record.id, "removing a container that nobody owns");
-        task::clean_up_task(daemon, &record.id).await;
+        let _ = task::clean_up_task(daemon, &record.id).await;
     }
     let request = snapshots::ListSnapshotsRequest {
         snapshotter: SNAPSHOTTER.to_owned(),

@@ -5,7 +5,6 @@ use crate::config::SNAPSHOTTER;
 use crate::error::{ApiError, ApiResult};
 use crate::supervisor::api::snapshots;
 use crate::supervisor::api::types::Mount;
-use crate::supervisor::{Supervisor, unless_gone};
 use tonic::Code;
 
 /// Makes the writable layer of `id` on `parent`; its key is the container's id.
@@ -66,13 +65,7 @@ pub async fn remove(containers: &Containers, id: &str) -> ApiResult<()> {
     };
     let removed = containers.supervisor.take_away(move |supervisor| {
         let request = request.clone();
-        async move {
-            let remove = |supervisor: Supervisor| {
-                let request = request.clone();
-                async move { supervisor.snapshots().remove(request).await }
-            };
-            unless_gone(supervisor.retry(remove).await)
-        }
+        async move { supervisor.snapshots().remove(request).await }
     });
     Ok(removed.await?)
 }

@@ -12,7 +12,7 @@ use crate::config::SNAPSHOTTER;
 use crate::error::{ApiError, ApiResult};
 use crate::state::Daemon;
 use crate::supervisor::api::{self, types};
-use crate::supervisor::unless_gone;
+use crate::supervisor::{is_away, unless_gone};
 use chrono::{DateTime, Utc};
 use prost::Message;
 use serde_json::Value;
@@ -79,7 +79,7 @@ pub async fn start(daemon: &Arc<Daemon>, entry: &Arc<Entry>) -> ApiResult<()> {
     // Clients that still wait for the task learn from the closed channel that there is none.
     entry.live().attaching.clear();
     if let Err(error) = &started {
-        clean_up(daemon, &container).await;
+        clean_up(daemon, entry, &container).await;
         let (code, message) = (exit_code_of(error), error.message.clone());
         daemon.containers.change_state(entry, false, |state| {
             state.exit_code = code;
@@ -282,7 +282,7 @@ async fn create_record(
     };
     let created = match create().await {
         Err(status) if status.code() == Code::AlreadyExists => {
-            clean_up_task(daemon, &container.id).await;
+            let _ = clean_up_task(daemon, &container.id).await;
             create().await
         }
         other => other,
@@ -339,56 +339,88 @@ pub fn exit_code_of(error: &ApiError) -> i32 {
 }
 
 /// Undoes a start that failed.
-async fn clean_up(daemon: &Daemon, container: &Container) {
+async fn clean_up(daemon: &Arc<Daemon>, entry: &Arc<Entry>, container: &Container) {
     tokio::join!(
-        clean_up_task(daemon, &container.id),
+        take_away(daemon, entry),
         neighbours::release_network(daemon, container),
         neighbours::unmount_volumes(daemon, container)
     );
 }
 
-/// Removes task and record at the supervisor, if there are any.
-pub async fn clean_up_task(daemon: &Daemon, id: &str) {
-    let kill = api::KillRequest {
-        container_id: id.to_owned(),
-        signal: 9,
-        all: true,
-        ..Default::default()
-    };
-    let delete = api::DeleteTaskRequest {
-        container_id: id.to_owned(),
-    };
-    // A supervisor that restarts just now has the task all the same.
-    let delete = || {
-        daemon.supervisor.retry(|supervisor| {
-            let request = delete.clone();
-            async move { supervisor.tasks().delete(request).await }
-        })
-    };
-    match delete().await {
-        Err(status) if status.code() == Code::FailedPrecondition => {
-            let wait = api::WaitRequest {
-                container_id: id.to_owned(),
-                exec_id: String::new(),
-            };
-            let mut tasks = daemon.supervisor.tasks();
-            let _ = tasks.kill(kill).await;
-            let _ = tasks.wait(wait).await;
-            let _ = delete().await;
-        }
-        _ => {}
+/// Takes away the task of a container that does not run, and the supervisor's record of it, if there are any. When the supervisor stays
+/// away for longer than a call waits, this goes on in the background, as operations on the container of their own: one that runs again
+/// by then was started without what was left.
+pub async fn take_away(daemon: &Arc<Daemon>, entry: &Arc<Entry>) {
+    let id = entry.now().id.clone();
+    if !is_away(&clean_up_task(daemon, &id).await) {
+        return;
     }
-    delete_record(daemon, id).await;
+    tracing::warn!(
+        id,
+        "the supervisor stays away; a container's task is removed when it is back"
+    );
+    let (daemon, entry) = (daemon.clone(), entry.clone());
+    tokio::spawn(async move {
+        loop {
+            // A container that was removed meanwhile has no operations any more, and never runs again.
+            let _operation = entry.operate().await;
+            if entry.now().running || !is_away(&clean_up_task(&daemon, &id).await) {
+                return;
+            }
+        }
+    });
 }
 
-pub async fn delete_record(daemon: &Daemon, id: &str) {
+/// Removes task and record at the supervisor, if there are any. Fails when the supervisor stays away; of what it refuses only the log
+/// tells.
+pub async fn clean_up_task(daemon: &Daemon, id: &str) -> Result<(), tonic::Status> {
+    let mut deleted = delete_task(daemon, id).await;
+    if let Err(status) = &deleted
+        && status.code() == Code::FailedPrecondition
+    {
+        let kill = api::KillRequest {
+            container_id: id.to_owned(),
+            signal: 9,
+            all: true,
+            ..Default::default()
+        };
+        let wait = api::WaitRequest {
+            container_id: id.to_owned(),
+            exec_id: String::new(),
+        };
+        let mut tasks = daemon.supervisor.tasks();
+        let _ = tasks.kill(kill).await;
+        let _ = tasks.wait(wait).await;
+        deleted = delete_task(daemon, id).await;
+    }
+    if is_away(&deleted) {
+        return deleted;
+    }
+    let forgotten = delete_record(daemon, id).await;
+    for refused in [deleted, forgotten.clone()] {
+        if let Err(status) = refused {
+            tracing::warn!(%status, id, "removing a container's task and record at the supervisor");
+        }
+    }
+    forgotten
+}
+
+async fn delete_task(daemon: &Daemon, id: &str) -> Result<(), tonic::Status> {
+    let deleted = daemon.supervisor.retry(|supervisor| {
+        let request = api::DeleteTaskRequest {
+            container_id: id.to_owned(),
+        };
+        async move { supervisor.tasks().delete(request).await }
+    });
+    unless_gone(deleted.await)
+}
+
+async fn delete_record(daemon: &Daemon, id: &str) -> Result<(), tonic::Status> {
     let deleted = daemon.supervisor.retry(|supervisor| {
         let request = api::DeleteContainerRequest { id: id.to_owned() };
         async move { supervisor.containers().delete(request).await }
     });
-    if let Err(status) = unless_gone(deleted.await) {
-        tracing::warn!(%status, id, "deleting the supervisor's record of a container");
-    }
+    unless_gone(deleted.await)
 }
 
 #[cfg(test)]
