@@ -55,17 +55,7 @@ fn the_data_moves_and_nothing_is_lost() {
         "-c",
         write,
     ]);
-    vm.docker(&[
-        "run",
-        "-d",
-        "--name",
-        "stays",
-        "--restart",
-        "always",
-        "busybox",
-        "sleep",
-        "100000",
-    ]);
+    vm.keep_running("stays");
     let sum = || {
         vm.docker(&[
             "run",
@@ -189,17 +179,7 @@ fn the_data_stays_where_it_is_when_there_is_no_room() {
     };
     shell("dd if=/dev/urandom of=/data/file bs=1M count=400 2>/dev/null; sync");
     let before = shell("sha256sum /data/file");
-    vm.docker(&[
-        "run",
-        "-d",
-        "--name",
-        "stays",
-        "--restart",
-        "always",
-        "busybox",
-        "sleep",
-        "100000",
-    ]);
+    vm.keep_running("stays");
     let started = || vm.docker(&["inspect", "-f", "{{.State.StartedAt}}", "stays"]);
     let first = started();
     let nothing_there = |folder: &Path| {

@@ -207,18 +207,7 @@ fn options_that_the_engine_dies_of_again_and_again_are_taken_back() {
     // The only pool for IPv6 is taken by a network: the default bridge gets no subnet.
     let taken = "fd00:5::/64";
     vm.docker(&["network", "create", "--ipv6", "--subnet", taken, "holder"]);
-    let keep = [
-        "run",
-        "-d",
-        "--name",
-        "stays",
-        "--restart",
-        "always",
-        "busybox",
-        "sleep",
-        "100000",
-    ];
-    vm.docker(&keep);
+    vm.keep_running("stays");
     set(&vm, r#"engine={"labels": ["before=1"]}"#);
     expect_success(&vm.longshore(&["restart"]), "restart");
     let deadly = json!({"ipv6": true, "default-address-pools": [{"base": taken, "size": 64}]});

@@ -216,8 +216,7 @@ fn kill_of_a_living(vm: &Instance, name: &str, delay: u64, tally: &mut Tally) {
 }
 
 fn kill_of_a_restarted(vm: &Instance, name: &str, tally: &mut Tally) {
-    let run = ["run", "-d", "--name", name, "--restart", "always"];
-    vm.docker(&[&run[..], &["busybox", "sleep", "1000"]].concat());
+    vm.keep_running(name);
     let since = Instant::now();
     tally.killed += u64::from(kill_shim(vm, name));
     let format = "{{.RestartCount}} {{.State.Status}}";

@@ -2,10 +2,8 @@
 
 mod common;
 
-use std::os::unix::fs::PermissionsExt;
-
 use common::shims::{self, kill_shim};
-use common::{Instance, eventually, expect_success, shared, text};
+use common::{Instance, eventually, expect_success, shared, text, write_script};
 
 /// `kill -9` of one service of the guest, by its process name.
 fn kill(vm: &Instance, service: &str) {
@@ -240,8 +238,7 @@ exec qemu-system-x86_64 "$@"
 fn a_kernel_that_stalls_while_it_boots_is_booted_again() {
     let folder = tempfile::tempdir().expect("a folder");
     let qemu = folder.path().join("qemu");
-    std::fs::write(&qemu, STALLING_QEMU).expect("a script");
-    std::fs::set_permissions(&qemu, PermissionsExt::from_mode(0o755)).expect("a mode");
+    write_script(&qemu, STALLING_QEMU);
     let mut vm = Instance::new();
     vm.environment.push(("LONGSHORE_QEMU", qemu.clone()));
     let path = folder.path().to_str().expect("utf-8");

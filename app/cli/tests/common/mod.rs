@@ -38,6 +38,13 @@ pub fn users_folder(prefix: &str) -> tempfile::TempDir {
     folder
 }
 
+/// Makes a program of a script.
+pub fn write_script(path: &Path, text: &str) {
+    std::fs::write(path, text).expect("a script");
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(path, mode).expect("a mode");
+}
+
 /// A LONGSHORE_HOME of its own, stopped and removed at the end.
 pub struct Instance {
     pub home: tempfile::TempDir,
@@ -246,6 +253,12 @@ impl Instance {
             "-i",
             image_archive(name).to_str().expect("utf-8"),
         ]);
+    }
+
+    /// A container of busybox that runs for ever, and again after each start of the engine.
+    pub fn keep_running(&self, name: &str) {
+        let run = ["run", "-d", "--name", name, "--restart", "always"];
+        self.docker(&[&run[..], &["busybox", "sleep", "100000"]].concat());
     }
 
     /// A shell command in the guest; its standard output, trimmed.

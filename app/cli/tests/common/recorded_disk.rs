@@ -7,10 +7,11 @@
 
 use std::fs::File;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{FileExt, PermissionsExt};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use super::random::Random;
+use super::write_script;
 
 const SECTOR: u64 = 512;
 const MAGIC: u64 = 0x006a_7366_7773_6872;
@@ -46,9 +47,7 @@ impl Recorder {
         let recorder = Self { folder };
         File::create(recorder.record()).expect("a record");
         let text = QEMU.replace("RECORD", recorder.record().to_str().expect("utf-8"));
-        std::fs::write(recorder.qemu(), text).expect("a script");
-        let mode = std::fs::Permissions::from_mode(0o755);
-        std::fs::set_permissions(recorder.qemu(), mode).expect("a mode");
+        write_script(&recorder.qemu(), &text);
         recorder
     }
 
