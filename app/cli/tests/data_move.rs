@@ -8,7 +8,7 @@ use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use common::small_disk::SmallDisk;
-use common::{Instance, eventually, expect_success, finish_child, text};
+use common::{Instance, eventually, expect_success, finish_child, halt, text};
 
 /// Another file system than the one of temporary folders, on every Linux machine with containers.
 const OTHER: &str = "/dev/shm";
@@ -213,10 +213,9 @@ fn the_data_stays_where_it_is_when_there_is_no_room() {
     let service = vm.host_pid().expect("a service");
     let moving = in_the_middle_of_moving(&vm, &filling);
     // It holds still while the room is taken away.
-    // SAFETY: plain kill(2) on the service of this home, which status named a moment ago.
-    unsafe { libc::kill(service, libc::SIGSTOP) };
+    halt(service);
     disk.resize("300m");
-    // SAFETY: as above.
+    // SAFETY: plain kill(2) on the service of this home, which stands.
     unsafe { libc::kill(service, libc::SIGCONT) };
     let failed = finish_child(moving, "move-data");
     let said = text(&failed.stderr);

@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{Instance, expect_success, text};
+use common::{Instance, expect_success, halt, text};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
@@ -52,6 +52,8 @@ fn a_home_with_a_long_path_has_its_sockets_elsewhere() {
     let left: Vec<_> = fs::read_dir(folder).expect("a folder").flatten().collect();
     let sockets = left.iter().filter(|entry| !entry.path().is_dir());
     assert_eq!(sockets.count(), 0, "{left:?}");
+    // Its end asks once more what runs, and so makes the folder again.
+    drop(instance);
     fs::remove_dir_all(folder).expect("its folder");
 }
 
@@ -106,9 +108,7 @@ fn a_service_that_has_stopped_to_answer_is_told_of() {
     let instance = Instance::new();
     expect_success(&instance.longshore(&ASK), "a request");
     let service = instance.host_pid().expect("a host service");
-    // SAFETY: plain kill(2) on a process that the instance has named a moment ago.
-    let signal = |signal| unsafe { libc::kill(service, signal) };
-    signal(libc::SIGSTOP);
+    halt(service);
     let begin = Instant::now();
     std::thread::scope(|scope| {
         for request in [&ASK[..], &["status"], &["doctor"], &["stop"]] {
@@ -124,7 +124,8 @@ fn a_service_that_has_stopped_to_answer_is_told_of() {
         }
     });
     println!("told after {:.1?}", begin.elapsed());
-    signal(libc::SIGCONT);
+    // SAFETY: plain kill(2) on a process that the instance named, and that stands.
+    unsafe { libc::kill(service, libc::SIGCONT) };
     expect_success(&instance.longshore(&ASK), "a request to one that goes on");
     instance.tear_down();
 }

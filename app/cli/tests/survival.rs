@@ -3,7 +3,7 @@
 mod common;
 
 use common::shims::{self, kill_shim};
-use common::{Instance, eventually, expect_success, shared, text, write_script};
+use common::{Instance, eventually, expect_success, halt, shared, text, write_script};
 
 /// `kill -9` of one service of the guest, by its process name.
 fn kill(vm: &Instance, service: &str) {
@@ -180,9 +180,7 @@ fn a_vm_process_that_hangs_is_told_of() {
     let vm = Instance::new();
     vm.start(&[]);
     let process = vm.status()["vm"]["pid"].as_i64().expect("a VM's process");
-    // SAFETY: plain kill(2) on a process that the instance has named a moment ago.
-    let signal = |signal| unsafe { libc::kill(process as i32, signal) };
-    signal(libc::SIGSTOP);
+    halt(process as i32);
     let status = vm.status();
     assert_eq!(status["state"], "running");
     assert_eq!(status["vm"]["pid"], process);
@@ -199,7 +197,8 @@ fn a_vm_process_that_hangs_is_told_of() {
         said.contains(&format!("end longshore-vm (process {process})")),
         "{said}"
     );
-    signal(libc::SIGKILL);
+    // SAFETY: plain kill(2) on a process that the instance named, and that stands.
+    unsafe { libc::kill(process as i32, libc::SIGKILL) };
     eventually("the VM is gone", || vm.status()["state"] != "stopping");
     vm.start(&[]);
     vm.docker(&["version"]);

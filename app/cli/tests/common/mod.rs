@@ -367,6 +367,21 @@ pub fn finish_within(patience: Duration, child: Child, what: &str) -> Output {
     }
 }
 
+/// Stops a process, as if it hung. Its threads do not stand at once, and until all do one of them may still answer.
+pub fn halt(pid: i32) {
+    // SAFETY: plain kill(2) on a process that an instance has named a moment ago.
+    unsafe { libc::kill(pid, libc::SIGSTOP) };
+    let stands = |thread: std::fs::DirEntry| {
+        let stat = std::fs::read_to_string(thread.path().join("stat"));
+        // proc_pid_stat(5): the state follows the name, which is in parentheses. A thread that has ended answers nobody.
+        stat.map_or(true, |stat| stat.contains(") T "))
+    };
+    eventually("all threads of a stopped process stand", || {
+        let mut threads = std::fs::read_dir(format!("/proc/{pid}/task")).expect("its threads");
+        threads.all(|thread| stands(thread.expect("a thread")))
+    });
+}
+
 /// Asks again until the answer is right: for states that a user would see "in a moment".
 pub fn eventually(what: &str, mut probe: impl FnMut() -> bool) {
     let start = Instant::now();
