@@ -297,10 +297,10 @@ fn watched_files_reach_the_container_restart_it_and_build_it_anew() {
     expect_line(&mut logged, "serves two of build 1");
     write("Dockerfile", &WATCHED[1].1.replace("BUILD=1", "BUILD=2"));
     expect_line(&mut told, "successfully built");
+    // Compose lists containers, then asks for their logs: meanwhile the old one may go.
     eventually("the new image serves", || {
-        project
-            .compose(&["logs", "--no-log-prefix", "page"])
-            .contains("serves two of build 2")
+        let asked = project.output(&["logs", "--no-log-prefix", "page"]);
+        text(&asked.stdout).contains("serves two of build 2")
     });
     drop((watch, logs));
     project.compose(&["down", "--timeout", "1", "--rmi", "local"]);
