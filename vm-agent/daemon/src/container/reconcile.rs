@@ -9,6 +9,7 @@ use crate::error::ApiResult;
 use crate::exec;
 use crate::state::Daemon;
 use crate::supervisor::api::{self, snapshots, types::v1 as tasks};
+use crate::supervisor::{is_away, is_restart};
 use chrono::{DateTime, Utc};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -46,8 +47,11 @@ pub async fn run(daemon: Arc<Daemon>) {
             }
         }
     }
-    if let Err(error) = remove_orphans(&daemon).await {
-        tracing::warn!(%error, "looking for what has no owner");
+    while let Err(status) = remove_orphans(&daemon).await {
+        tracing::warn!(%status, "looking for what has no owner");
+        if !is_restart(&status) {
+            break;
+        }
     }
 }
 
@@ -214,36 +218,37 @@ fn started_unseen(
     daemon.containers.announce(container, "start", since, &[]);
 }
 
-/// Deletes layers and records of containers that do not exist any more (or not yet, when the power went).
-async fn remove_orphans(daemon: &Arc<Daemon>) -> ApiResult<()> {
+/// Deletes layers and records of containers that do not exist any more (or not yet, when the power went). After a failure another
+/// call finds what is left.
+async fn remove_orphans(daemon: &Daemon) -> Result<(), tonic::Status> {
     // Requests are answered meanwhile, and a new container has a layer before it has a record.
     let known = |id: &str| daemon.containers.is_taken(id);
     let is_ours = |id: &str| id.len() == 64 && id.bytes().all(|b| b.is_ascii_hexdigit());
-    let records = api::ListContainersRequest::default();
-    let records = daemon
-        .supervisor
-        .containers()
-        .list(records)
+    let listed = daemon.supervisor.retry(|supervisor| async move {
+        let request = api::ListContainersRequest::default();
+        supervisor.containers().list(request).await
+    });
+    for record in listed
         .await?
-        .into_inner()
-        .containers;
-    for record in records
+        .containers
         .iter()
         .filter(|record| is_ours(&record.id) && !known(&record.id))
     {
         tracing::info!(id = %record.id, "removing a container that nobody owns");
-        let _ = task::clean_up_task(daemon, &record.id).await;
+        let removed = task::clean_up_task(daemon, &record.id).await;
+        if is_away(&removed) {
+            return removed;
+        }
     }
     let request = snapshots::ListSnapshotsRequest {
         snapshotter: SNAPSHOTTER.to_owned(),
         ..Default::default()
     };
-    let mut stream = daemon
-        .supervisor
-        .snapshots()
-        .list(request)
-        .await?
-        .into_inner();
+    let listed = daemon.supervisor.retry(|supervisor| {
+        let request = request.clone();
+        async move { supervisor.snapshots().list(request).await }
+    });
+    let mut stream = listed.await?;
     while let Some(page) = stream.message().await? {
         for info in page
             .info
