@@ -1,4 +1,4 @@
-//! Updates of the guest image that do not boot: the engine runs with the image before, and says so.
+//! Updates: of the programs, and of a guest image that does not boot: the engine runs with the image before, and says so.
 
 mod common;
 
@@ -121,6 +121,73 @@ fn label(disk: &Path, label: &str) {
     // Where an ordinary user's path does not have it.
     name.env("PATH", "/usr/sbin:/sbin:/usr/bin:/bin");
     expect_success(&finish(name, "tune2fs"), "tune2fs");
+}
+
+/// A copy of the programs, as an installation has them.
+struct Programs {
+    vm: Instance,
+    folder: tempfile::TempDir,
+}
+
+impl Programs {
+    fn new() -> Self {
+        let mut vm = Instance::new();
+        let image = built(FILES[0]).parent().expect("a folder").to_owned();
+        vm.environment.push(("LONGSHORE_GUEST_IMAGE", image));
+        let folder = tempfile::tempdir().expect("a folder");
+        let programs = Self { vm, folder };
+        for name in ["", "-host", "-vm", "-file-share"] {
+            programs.install(&format!("longshore{name}"));
+        }
+        programs
+    }
+
+    /// A new file in the place of an old one, as a package manager leaves it.
+    fn install(&self, name: &str) {
+        let built = Path::new(env!("CARGO_BIN_EXE_longshore")).with_file_name(name);
+        let partial = self.folder.path().join("partial");
+        std::fs::copy(built, &partial).expect("copy");
+        std::fs::rename(partial, self.folder.path().join(name)).expect("rename");
+    }
+
+    fn longshore(&self, arguments: &[&str]) -> String {
+        let like = self.vm.longshore_command();
+        let mut command = Command::new(self.folder.path().join("longshore"));
+        for (name, value) in like.get_envs() {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
+        command.args(arguments).stdin(Stdio::null());
+        let what = format!("longshore {}", arguments.join(" "));
+        let output = finish(command, &what);
+        expect_success(&output, &what);
+        said(&output)
+    }
+}
+
+#[test]
+fn an_update_of_the_service_takes_effect_with_the_next_start() {
+    let programs = Programs::new();
+    programs.longshore(&["settings", "set", "memory=1g"]);
+    let first = programs.vm.host_pid().expect("a service");
+    programs.longshore(&["settings", "get"]);
+    assert_eq!(programs.vm.host_pid(), Some(first));
+
+    programs.install("longshore-host");
+    programs.longshore(&["start"]);
+    let second = programs.vm.host_pid().expect("a service");
+    assert_ne!(second, first, "the old service serves");
+    assert!(!Path::new(&format!("/proc/{first}")).exists());
+    let memory = programs.vm.docker(&["info", "-f", "{{.MemTotal}}"]);
+    assert!(memory.parse::<u64>().expect("bytes") <= 1 << 30, "{memory}");
+
+    // Docker's clients have connections through it while the engine runs.
+    programs.install("longshore-host");
+    let said = programs.longshore(&["start"]);
+    assert!(said.contains("already running"), "{said}");
+    assert_eq!(programs.vm.host_pid(), Some(second));
 }
 
 #[test]

@@ -15,11 +15,13 @@ use longshore_local_socket as local_socket;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
+use tokio::io::AsyncReadExt;
 use tokio::time::timeout;
 
 use crate::doctor::Report;
 use crate::error::{ApiError, ErrorCode};
 use crate::home::Home;
+use crate::program;
 use crate::spawn;
 use crate::types::{
     DataMove, EngineState, LogSource, Progress, SettingsChange, SettingsChanged, ShareRequest,
@@ -75,10 +77,12 @@ impl Client {
         Ok(lines(self.send(Method::GET, "/v1/watch", &()).await?))
     }
 
+    /// Starts the VM; a service whose program was replaced since makes way for the new one before.
     pub async fn start(
         &self,
         request: &StartRequest,
     ) -> Result<impl Stream<Item = Result<Progress, ApiError>> + use<>, ApiError> {
+        self.renew().await?;
         Ok(lines(self.send(Method::POST, "/v1/start", request).await?))
     }
 
@@ -146,6 +150,27 @@ impl Client {
     /// Ends the service; the VM goes on.
     pub async fn shutdown(&self) -> Result<(), ApiError> {
         self.json(Method::POST, "/v1/shutdown", &()).await
+    }
+
+    /// Ends a service that an update has replaced, so that the next request starts the new one. While there is a VM the old one stays:
+    /// Docker's clients have connections through it.
+    async fn renew(&self) -> Result<(), ApiError> {
+        let busy = self.home.vm_may_run() || self.home.data_move_file().exists();
+        if busy || !self.may_spawn || !program::is_replaced(&self.home) {
+            return Ok(());
+        }
+        let Ok(mut connection) = local_socket::connect(&self.home.host_socket()).await else {
+            return Ok(());
+        };
+        match Self::without_spawn(self.home.clone()).shutdown().await {
+            Ok(()) => {}
+            Err(error) if error.code == ErrorCode::NoAnswer => return Err(error),
+            // Gone already, or one that does not know the request.
+            Err(_) => return Ok(()),
+        }
+        // It sends nothing on this one, which breaks when it has gone, and its sockets with it.
+        let _ = timeout(PATIENCE, connection.read_u8()).await;
+        Ok(())
     }
 
     /// Opens the pages for a browser.

@@ -164,6 +164,11 @@ impl Home {
         self.root.join("host.lock")
     }
 
+    /// Which program file the service was started from.
+    pub fn program_file(&self) -> PathBuf {
+        self.root.join("host.program.json")
+    }
+
     /// Held by a client while it starts the service.
     pub fn spawn_lock(&self) -> PathBuf {
         self.root.join("spawn.lock")

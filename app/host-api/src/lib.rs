@@ -7,6 +7,7 @@ pub mod doctor;
 pub mod error;
 pub mod home;
 pub mod pages;
+pub mod program;
 pub mod settings;
 pub mod size;
 pub mod spawn;

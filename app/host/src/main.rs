@@ -9,7 +9,7 @@ use anyhow::{Context, bail};
 use clap::Parser;
 use longshore_host::service::Service;
 use longshore_host::{api, data_place, docker_proxy, settings_file};
-use longshore_host_api::{Home, spawn};
+use longshore_host_api::{Home, program, spawn};
 use longshore_local_socket::Listener;
 use tokio_util::sync::CancellationToken;
 
@@ -58,6 +58,9 @@ fn run(options: Options) -> anyhow::Result<()> {
     }
     raise_descriptor_limit();
     let _lock = lock(&home)?;
+    if let Err(error) = program::remember(&home) {
+        tracing::warn!(%error, "an update of this program will not be known as one");
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;
