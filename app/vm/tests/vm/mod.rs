@@ -87,14 +87,14 @@ impl Vm {
         assert!(!self.config.channel_socket().exists());
     }
 
-    /// Resident memory of `longshore-vm` itself, in KiB (proc(5), `VmRSS`).
+    /// Resident memory of `longshore-vm` itself, in KiB (proc(5), `RssAnon`): not the pages of the guest, which it maps for vsock.
     pub fn own_memory(&self) -> u64 {
         let path = format!("/proc/{}/status", self.process.id().expect("it runs"));
         let status = std::fs::read_to_string(path).expect("read its status");
         let line = status
             .lines()
-            .find_map(|line| line.strip_prefix("VmRSS:"))
-            .expect("VmRSS");
+            .find_map(|line| line.strip_prefix("RssAnon:"))
+            .expect("RssAnon");
         line.trim()
             .trim_end_matches(" kB")
             .parse()
