@@ -159,7 +159,12 @@ impl Client {
         if busy || !self.may_spawn || !program::is_replaced(&self.home) {
             return Ok(());
         }
-        let Ok(mut connection) = local_socket::connect(&self.home.host_socket()).await else {
+        // Nobody starts the new one meanwhile: whoever answers is the one that was replaced.
+        let Ok(_lock) = spawn::lock(self.home.spawn_lock()).await else {
+            return Ok(());
+        };
+        let connected = local_socket::connect(&self.home.host_socket()).await;
+        let (true, Ok(mut connection)) = (program::is_replaced(&self.home), connected) else {
             return Ok(());
         };
         match Self::without_spawn(self.home.clone()).shutdown().await {

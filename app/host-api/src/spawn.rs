@@ -61,7 +61,8 @@ pub async fn connect_or_spawn(home: &Home) -> Result<Stream, SpawnError> {
     }
 }
 
-async fn lock(path: PathBuf) -> Result<File, SpawnError> {
+/// Waits until no other client starts the service.
+pub async fn lock(path: PathBuf) -> Result<File, SpawnError> {
     let result = tokio::task::spawn_blocking({
         let path = path.clone();
         move || {
