@@ -2,7 +2,9 @@
 
 mod common;
 
-use common::{Instance, eventually, expect_success, finish, finish_within, target_folder, text};
+use common::{
+    Instance, eventually, expect_success, finish, finish_within, programs, target_folder, text,
+};
 use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -144,22 +146,14 @@ impl Programs {
 
     /// A new file in the place of an old one, as a package manager leaves it.
     fn install(&self, name: &str) {
-        let built = Path::new(env!("CARGO_BIN_EXE_longshore")).with_file_name(name);
         let partial = self.folder.path().join("partial");
-        std::fs::copy(built, &partial).expect("copy");
+        std::fs::copy(programs().join(name), &partial).expect("copy");
         std::fs::rename(partial, self.folder.path().join(name)).expect("rename");
     }
 
     fn longshore(&self, arguments: &[&str]) -> String {
-        let like = self.vm.longshore_command();
-        let mut command = Command::new(self.folder.path().join("longshore"));
-        for (name, value) in like.get_envs() {
-            match value {
-                Some(value) => command.env(name, value),
-                None => command.env_remove(name),
-            };
-        }
-        command.args(arguments).stdin(Stdio::null());
+        let mut command = self.vm.command_of(&self.folder.path().join("longshore"));
+        command.args(arguments);
         let what = format!("longshore {}", arguments.join(" "));
         let output = finish(command, &what);
         expect_success(&output, &what);

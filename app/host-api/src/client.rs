@@ -156,15 +156,17 @@ impl Client {
     /// Docker's clients have connections through it.
     async fn renew(&self) -> Result<(), ApiError> {
         let busy = self.home.vm_may_run() || self.home.data_move_file().exists();
-        if busy || !self.may_spawn || !program::is_replaced(&self.home) {
+        if busy || !self.may_spawn {
             return Ok(());
         }
         // Nobody starts the new one meanwhile: whoever answers is the one that was replaced.
         let Ok(_lock) = spawn::lock(self.home.spawn_lock()).await else {
             return Ok(());
         };
-        let connected = local_socket::connect(&self.home.host_socket()).await;
-        let (true, Ok(mut connection)) = (program::is_replaced(&self.home), connected) else {
+        if !program::is_replaced(&self.home) {
+            return Ok(());
+        }
+        let Ok(mut connection) = local_socket::connect(&self.home.host_socket()).await else {
             return Ok(());
         };
         match Self::without_spawn(self.home.clone()).shutdown().await {

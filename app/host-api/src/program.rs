@@ -1,9 +1,9 @@
 //! Which program file the service was started from: an update replaces it, and the service that runs stays the old one.
 
-use std::fs::{self, Metadata};
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::UNIX_EPOCH;
+use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
@@ -15,7 +15,7 @@ use crate::spawn;
 struct Program {
     path: PathBuf,
     size: u64,
-    modified_ns: u64,
+    modified: SystemTime,
 }
 
 impl Program {
@@ -25,7 +25,7 @@ impl Program {
         Ok(Self {
             path,
             size: metadata.len(),
-            modified_ns: modified(&metadata),
+            modified: metadata.modified()?,
         })
     }
 
@@ -37,15 +37,6 @@ impl Program {
             // The first programs kept no record.
             Err(error) => error.kind() == io::ErrorKind::NotFound,
         }
-    }
-}
-
-/// Nanoseconds since 1970; 0 where the file system does not tell.
-fn modified(metadata: &Metadata) -> u64 {
-    let since = metadata.modified().map(|at| at.duration_since(UNIX_EPOCH));
-    match since {
-        Ok(Ok(since)) => u64::try_from(since.as_nanos()).unwrap_or(u64::MAX),
-        _ => 0,
     }
 }
 

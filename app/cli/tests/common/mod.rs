@@ -89,7 +89,8 @@ pub fn repository() -> PathBuf {
         .expect("the repository")
 }
 
-fn programs() -> &'static Path {
+/// Where the programs stand that the tests try.
+pub fn programs() -> &'static Path {
     Path::new(env!("CARGO_BIN_EXE_longshore"))
         .parent()
         .expect("a folder of programs")
@@ -151,7 +152,12 @@ impl Instance {
     }
 
     pub fn longshore_command(&self) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_longshore"));
+        self.command_of(Path::new(env!("CARGO_BIN_EXE_longshore")))
+    }
+
+    /// The same of another installation's `longshore`.
+    pub fn command_of(&self, program: &Path) -> Command {
+        let mut command = Command::new(program);
         if let Some((user, home)) = &self.run_as {
             std::os::unix::process::CommandExt::uid(&mut command, *user);
             std::os::unix::process::CommandExt::gid(&mut command, *user);
